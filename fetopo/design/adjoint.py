@@ -1,0 +1,208 @@
+"""Value and derivative of functionals of a density and of the state that it determines.
+
+All derivatives are UFL derivative forms, assembled into dual vectors: one number per owned cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import ufl
+from dolfinx import fem
+
+from fetopo.transport.homogenization import CellProblem
+from fetopo.transport.state import LinearSolver, LinearState, assemble_dual, global_sum, owned, zero_on_boundary
+
+Array = npt.NDArray[np.float64]
+
+#: A functional's ∂J/∂u counts as a multiple of the load if it is one to this relative accuracy.
+_SELF_ADJOINT = 1e-11
+
+
+class State(Protocol):
+    """What a functional needs solved before it is evaluated."""
+
+    def solve(self) -> Any: ...
+
+
+class Functional(Protocol):
+    """Value and derivative at the present density, once the state is solved."""
+
+    state: State | None
+    comm: Any
+
+    def value(self) -> float: ...
+
+    def derivative(self) -> Array: ...
+
+
+class FormFunctional:
+    """A functional J(u, ρ) written as a UFL form, with u from a linear state problem F(u, ρ; v) = 0.
+
+    dJ/dρ = ∂J/∂ρ − λᵀ ∂F/∂ρ with (∂F/∂u)ᵀ λ = ∂J/∂u
+
+    The adjoint is solved only where it is needed: not without a state, and not where ∂J/∂u is a multiple of
+    the load of a symmetric problem with homogeneous conditions (then λ is that multiple of u; compliance is
+    the example). One preconditioner serves both where the problem is symmetric.
+
+    Args:
+        J: scalar form.
+        rho: the density it is differentiated by.
+        state: the state problem, or None for a functional of the density alone.
+    Attributes:
+        adjoint_solves: how many adjoint problems were solved so far.
+    """
+
+    def __init__(self, J: ufl.Form, rho: fem.Function, state: LinearState | None = None) -> None:
+        self.state, self.rho = state, rho
+        self.comm = rho.function_space.mesh.comm
+        self._value = fem.form(J)
+        self.adjoint_solves = 0
+        partial = ufl.derivative(J, rho)
+        self._adjoint: fem.Function | None = None
+        self._needs_state = state is not None and state.u in J.coefficients()
+        if state is None or not self._needs_state:
+            self._derivative = fem.form(partial)
+            return
+        self.adjoint = fem.Function(state.u.function_space, name="adjoint")
+        self._source = fem.form(ufl.derivative(J, state.u))
+        self._residual = fem.form(state.F)
+        sensitivity = ufl.action(ufl.adjoint(ufl.derivative(state.F, rho)), self.adjoint)
+        self._derivative = fem.form(partial - sensitivity)
+        self._symmetric: bool | None = None
+        self._transposed: LinearSolver | None = None
+
+    def value(self) -> float:
+        """J at the present state and density."""
+        return global_sum(self._value)
+
+    def derivative(self) -> Array:
+        """dJ/dρ as a dual vector over owned cells.
+
+        Raises:
+            RuntimeError: the adjoint solver did not converge.
+        """
+        if self._needs_state:
+            self._solve_adjoint()
+        return owned(assemble_dual(self._derivative)).copy()
+
+    def _solve_adjoint(self) -> None:
+        state = self.state
+        assert state is not None
+        source = assemble_dual(self._source)
+        zero_on_boundary(source, state.bcs)
+        if self._symmetric is None:
+            self._symmetric = state.solver.is_symmetric()
+        if self._symmetric:
+            multiple = self._multiple_of_load(owned(source))
+            if multiple is not None:
+                self.adjoint.x.array[:] = multiple * state.u.x.array
+                return
+            solver = state.solver
+        else:
+            if self._transposed is None:
+                self._transposed = LinearSolver(
+                    ufl.adjoint(state.jacobian), state.bcs, petsc_options=state.solver.options
+                )
+            solver = self._transposed
+            solver.assemble()
+        solver.solve(source, self.adjoint)
+        self.adjoint_solves += 1
+
+    def _multiple_of_load(self, source: Array) -> float | None:
+        """The factor c with ∂J/∂u = c L, where u vanishes on the Dirichlet boundary; else None."""
+        state = self.state
+        assert state is not None
+        kept = state.u.x.array.copy()
+        largest = max((np.abs(kept[bc.dof_indices()[0]]).max(initial=0.0) for bc in state.bcs), default=0.0)
+        if self.comm.allreduce(float(largest)) > 0:
+            return None
+        state.u.x.array[:] = 0
+        load = assemble_dual(self._residual)
+        state.u.x.array[:] = kept
+        load.array[:] *= -1
+        zero_on_boundary(load, state.bcs)
+        L = owned(load)
+        LL, LS = self.comm.allreduce(np.array([L @ L, L @ source]))
+        factor = LS / LL if LL > 0 else 0.0
+        SS, DD = self.comm.allreduce(np.array([source @ source, np.sum((source - factor * L) ** 2)]))
+        return float(factor) if DD <= _SELF_ADJOINT**2 * SS else None
+
+
+class TensorFunctional:
+    """A function of the effective tensor of a periodic cell, J(D(ρ)).
+
+    dJ/dρ = 1/|Y| Σᵢⱼ ∂J/∂Dᵢⱼ ∫ κ′(ρ) (eᵢ + ∇χᵢ)·(eⱼ + ∇χⱼ) dx; the correctors are their own adjoints, so d
+    solves give the value and the derivative.
+
+    Args:
+        problem: the cell problem, whose κ depends on `rho`.
+        function: J as a function that takes D as a UFL d×d tensor and returns a UFL scalar, e.g.
+            `lambda D: ufl.tr(ufl.inv(D))`.
+        rho: the density.
+    Raises:
+        ValueError: `function` does not return a scalar.
+    """
+
+    def __init__(self, problem: CellProblem, function: Callable[[Any], Any], rho: fem.Function) -> None:
+        self.state, self.rho = problem, rho
+        mesh, d = problem.cell.mesh, problem.cell.dim
+        self.comm = mesh.comm
+        self._D = fem.Constant(mesh, np.eye(d))
+        D = ufl.variable(ufl.as_matrix([[self._D[i, j] for j in range(d)] for i in range(d)]))
+        J = ufl.as_ufl(function(D))
+        if J.ufl_shape != ():
+            raise ValueError(f"a functional of the tensor must be a scalar, found shape {J.ufl_shape}")
+        measure = ufl.dx(mesh, metadata={"quadrature_degree": 0})
+        # The value is the same in every cell: its mean over the mesh is it.
+        self._value, self._mesh_volume = fem.form(J * measure), fem.form(fem.Constant(mesh, 1.0) * measure)
+        weight = ufl.diff(J, D)
+        fields = problem.local_fields()
+        energy = sum(
+            weight[i, j] * ufl.inner(problem.flux(fields[i]), fields[j]) for i in range(d) for j in range(d)
+        )
+        # Held constant in κ: weight and correctors.
+        self._derivative = fem.form(ufl.derivative(energy * problem.dx, rho))
+
+    def value(self) -> float:
+        """J(D) at the present tensor."""
+        self._D.value = self.state.tensor
+        return global_sum(self._value) / global_sum(self._mesh_volume)
+
+    def derivative(self) -> Array:
+        """dJ/dρ as a dual vector over owned cells."""
+        self._D.value = self.state.tensor
+        return owned(assemble_dual(self._derivative)) / self.state.cell.volume
+
+
+class ReducedFunctional:
+    """A functional as a function of the design variable m alone: density map, state and value in one call.
+
+    Args:
+        functional: the functional.
+        density: the map from m to its density; None if m is the density itself.
+    """
+
+    def __init__(self, functional: Any, density: Any | None = None) -> None:
+        self.functional, self.density = functional, density
+        self.comm = functional.comm
+
+    def __call__(self, m: Array) -> float:
+        """J(m). Collective; m holds this rank's values."""
+        if self.density is None:
+            rho = self.functional.rho
+            owned(rho)[:] = m
+            rho.x.scatter_forward()
+        else:
+            self.density.forward(m)
+        if self.functional.state is not None:
+            self.functional.state.solve()
+        return float(self.functional.value())
+
+    def derivative(self) -> Array:
+        """dJ/dm at the m of the last call, a dual vector over owned cells."""
+        dual = self.functional.derivative()
+        return dual if self.density is None else self.density.vjp(dual)

@@ -1,0 +1,195 @@
+"""From design variable to physical density: filter, projection, interpolation, each with its transpose.
+
+    x ─ HelmholtzFilter ─▶ x̃ ─ HeavisideProjection ─▶ ρ ─ Interpolation ─▶ κ
+
+Arrays hold one value per owned cell. `forward` maps values; `vjp` maps a derivative with respect to the
+result (a dual vector: one number per cell, already summed over the cell) to one with respect to the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ufl
+from dolfinx import fem
+
+from fetopo.microstructure.mesh import UnitCell
+from fetopo.transport import materials
+from fetopo.transport.periodic import periodic_space
+from fetopo.transport.quadrature import measure
+from fetopo.transport.state import LinearSolver, PetscOptions, assemble_dual, owned
+
+Array = npt.NDArray[np.float64]
+
+#: Krylov solver of the filter: its matrix is a mass matrix with a little diffusion.
+FILTER_OPTIONS = {"ksp_type": "cg", "ksp_rtol": 1e-12, "ksp_max_it": 2000, "pc_type": "jacobi"}
+
+
+class HelmholtzFilter:
+    """Local averaging over a distance R by a screened Poisson equation.
+
+    −r²∇²x̃ + x̃ = x,  r = R/(2√3), with continuous piecewise linear x̃, returned as its mean over each cell:
+    x̃ = M⁻¹BᵀK⁻¹B x with B the pairing of cell values with test functions and M the cell volumes. Volume is
+    preserved. Boundaries carry no flux; on a periodic cell there is no boundary.
+
+    Args:
+        mesh: the mesh.
+        radius: R, in the unit of the mesh; 0 returns the input.
+        cell: periodic cell the mesh belongs to, if it is one.
+        petsc_options: options of the Krylov solver.
+    Raises:
+        ValueError: a radius that is negative or not finite.
+    Source: Lazarov and Sigmund (2011), Int. J. Numer. Meth. Eng. 86, 765, doi:10.1002/nme.3072.
+    """
+
+    def __init__(
+        self,
+        mesh: Any,
+        radius: float,
+        *,
+        cell: UnitCell | None = None,
+        petsc_options: PetscOptions | None = None,
+    ) -> None:
+        if not (np.isfinite(radius) and radius >= 0):
+            raise ValueError(f"the filter radius must be non-negative and finite, found {radius}")
+        self.radius = float(radius)
+        Q = fem.functionspace(mesh, ("DG", 0))
+        self._cells = fem.Function(Q)
+        self.volumes = owned(assemble_dual(fem.form(ufl.TestFunction(Q) * measure(mesh, 0, cell)))).copy()
+        if radius == 0:
+            return
+        V = fem.functionspace(mesh, ("Lagrange", 1))
+        if cell is not None:
+            V = periodic_space(V, cell.lower, cell.upper, complete=cell.complete)
+        u, v, q = ufl.TrialFunction(V), ufl.TestFunction(V), ufl.TestFunction(Q)
+        r2 = (radius / (2 * 3**0.5)) ** 2
+        a = (r2 * ufl.inner(ufl.grad(u), ufl.grad(v)) + ufl.inner(u, v)) * measure(mesh, 2, cell)
+        dx = measure(mesh, 1, cell)
+        self._nodes = fem.Function(V)
+        self._to_nodes = fem.form(self._cells * v * dx)
+        self._to_cells = fem.form(self._nodes * q * dx)
+        self._solver = LinearSolver(a, petsc_options=petsc_options or FILTER_OPTIONS)
+        self._solver.assemble()
+
+    def _apply(self, values: Array) -> Array:
+        """BᵀK⁻¹B, which is its own transpose."""
+        owned(self._cells)[:] = values
+        self._cells.x.scatter_forward()
+        b = assemble_dual(self._to_nodes)
+        self._solver.solve(b, self._nodes)
+        return owned(assemble_dual(self._to_cells)).copy()
+
+    def forward(self, x: Array) -> Array:
+        """Filtered values x̃ = M⁻¹BᵀK⁻¹B x."""
+        return x.copy() if self.radius == 0 else self._apply(x) / self.volumes
+
+    def vjp(self, dual: Array) -> Array:
+        """Pull a derivative back: BᵀK⁻¹B M⁻¹ ȳ."""
+        return dual.copy() if self.radius == 0 else self._apply(dual / self.volumes)
+
+
+class HeavisideProjection:
+    """Smoothed step that sharpens a filtered field.
+
+    ρ = (tanh βη + tanh β(x̃ − η)) / (tanh βη + tanh β(1 − η))
+
+    Args:
+        beta: sharpness β > 0; continuation may set the attribute.
+        eta: threshold η in (0, 1).
+    Raises:
+        ValueError: values outside these ranges.
+    Source: Wang, Lazarov and Sigmund (2011), Struct. Multidisc. Optim. 43, 767, doi:10.1007/s00158-010-0602-y.
+    """
+
+    def __init__(self, beta: float = 1.0, eta: float = 0.5) -> None:
+        if not (0 < beta < np.inf and 0 < eta < 1):
+            raise ValueError(f"the projection needs β > 0 and 0 < η < 1, found β = {beta} and η = {eta}")
+        self.beta, self.eta = float(beta), float(eta)
+        self._x: Array = np.zeros(0)
+
+    def _scale(self) -> float:
+        return float(np.tanh(self.beta * self.eta) + np.tanh(self.beta * (1 - self.eta)))
+
+    def forward(self, x: Array) -> Array:
+        """Projected values; remembers the point for :meth:`vjp`."""
+        self._x = x
+        return (np.tanh(self.beta * self.eta) + np.tanh(self.beta * (x - self.eta))) / self._scale()
+
+    def vjp(self, dual: Array) -> Array:
+        """Pull a derivative back at the point of the last :meth:`forward`."""
+        return dual * self.beta / np.cosh(self.beta * (self._x - self.eta)) ** 2 / self._scale()
+
+
+class Interpolation:
+    """Conductivity as a function of density, by one of the laws in :mod:`fetopo.transport.materials`.
+
+    Args:
+        mesh: mesh on which :meth:`ufl` is used.
+        low, high: conductivities at ρ = 0 and ρ = 1.
+        penalty: exponent of SIMP or q of RAMP; continuation may set the attribute `penalty`.
+        law: function (ρ, low, high, penalty) that works on UFL and on arrays, real and complex.
+    Raises:
+        ValueError: a conductivity that is not positive and finite (use a small ratio for an insulator while
+            designing; the finished design is solved without it), or low ≥ high.
+    """
+
+    def __init__(
+        self, mesh: Any, low: float, high: float, penalty: float = 3.0, law: Callable[..., Any] = materials.simp
+    ) -> None:
+        if not (0 < low < high < np.inf):
+            raise ValueError(f"conductivities must satisfy 0 < low < high, found {low} and {high}")
+        self.low, self.high, self.law = float(low), float(high), law
+        self._penalty = fem.Constant(mesh, float(penalty))
+        self._rho: Array = np.zeros(0)
+
+    @property
+    def penalty(self) -> float:
+        return float(self._penalty.value)
+
+    @penalty.setter
+    def penalty(self, value: float) -> None:
+        self._penalty.value = value
+
+    def ufl(self, rho: Any) -> Any:
+        """κ(ρ) as UFL; follows changes of the penalty."""
+        return self.law(rho, self.low, self.high, self._penalty)
+
+    def forward(self, rho: Array) -> Array:
+        """κ per cell; remembers the point for :meth:`vjp`."""
+        self._rho = rho
+        return np.asarray(self.law(rho, self.low, self.high, self.penalty))
+
+    def vjp(self, dual: Array) -> Array:
+        """Pull a derivative back: κ′(ρ) by a complex step, exact to round-off for any smooth law."""
+        h = 1e-30
+        return dual * np.imag(self.law(self._rho + 1j * h, self.low, self.high, self.penalty)) / h
+
+
+class DensityMap:
+    """Design variable to physical density: the steps in order, and back through all of them.
+
+    Args:
+        mesh: the mesh; `rho` becomes a DG0 function on it.
+        steps: objects with `forward` and `vjp`.
+    """
+
+    def __init__(self, mesh: Any, *steps: Any) -> None:
+        self.mesh, self.steps = mesh, steps
+        self.rho = fem.Function(fem.functionspace(mesh, ("DG", 0)), name="density")
+
+    def forward(self, x: Array) -> Array:
+        """Map the design variable and set `rho`; returns its owned values."""
+        for step in self.steps:
+            x = step.forward(x)
+        owned(self.rho)[:] = x
+        self.rho.x.scatter_forward()
+        return x
+
+    def vjp(self, dual: Array) -> Array:
+        """Derivative with respect to the design variable from one with respect to `rho`."""
+        for step in reversed(self.steps):
+            dual = step.vjp(dual)
+        return dual

@@ -1,0 +1,67 @@
+"""Initial designs as functions of position, the same on any number of ranks."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from dolfinx import fem
+from mpi4py import MPI
+
+from fetopo.microstructure.mesh import UnitCell
+
+Array = npt.NDArray[np.float64]
+
+
+def cell_positions(cell: UnitCell) -> Array:
+    """Midpoints of the owned cells relative to the box, shape (n, d), in [0, 1]."""
+    Q = fem.functionspace(cell.mesh, ("DG", 0))
+    n = Q.dofmap.index_map.size_local
+    return (Q.tabulate_dof_coordinates()[:n, : cell.dim] - cell.lower) / cell.lengths
+
+
+def random_field(cell: UnitCell, *, seed: int = 0, waves: int = 2) -> Array:
+    """A smooth periodic random field: Fourier modes up to `waves` per axis, amplitudes ~ 1/|k|², phases random."""
+    x = cell_positions(cell)
+    rng = np.random.default_rng(seed)
+    values = np.zeros(len(x))
+    for k in itertools.product(range(-waves, waves + 1), repeat=cell.dim):
+        if any(k):
+            values += rng.normal() / np.dot(k, k) * np.cos(2 * np.pi * (x @ np.array(k) + rng.uniform()))
+    return values
+
+
+def from_field(values: Array, volumes: Array, volume_fraction: float, comm: Any, *, sharpness: float = 2.0) -> Array:
+    """A density with a given mean that is high where a field is high.
+
+    x = ½(1 + tanh(s (f − t)/σ)) with σ the standard deviation of f and t chosen for the mean.
+
+    Args:
+        values: the field on this rank's cells.
+        volumes: their volumes.
+        volume_fraction: mean of the result, in (0, 1).
+        comm: communicator.
+        sharpness: s; 0 gives a uniform density, large values a crisp one.
+    Returns:
+        Values in [0, 1] on this rank's cells.
+    """
+    total, first, second = comm.allreduce(
+        np.array([volumes.sum(), volumes @ values, volumes @ values**2])
+    )
+    deviation = np.sqrt(max(second / total - (first / total) ** 2, 1e-300))
+    scaled = sharpness * (values - first / total) / deviation
+
+    def density(t: float) -> Array:
+        return 0.5 * (1 + np.tanh(scaled - t))
+
+    reach = float(comm.allreduce(float(np.abs(scaled).max(initial=0.0)), op=MPI.MAX)) + 20.0
+    low, high = -reach, reach
+    for _ in range(80):
+        middle = 0.5 * (low + high)
+        if comm.allreduce(float(volumes @ density(middle))) > volume_fraction * total:
+            low = middle
+        else:
+            high = middle
+    return density(0.5 * (low + high))
