@@ -1,4 +1,4 @@
-"""The only module that knows DOLFINx has versions: everything here exists from 0.9 to 0.11 under other names."""
+"""The only module that knows DOLFINx has versions: what 0.9 to 0.11 have under different names."""
 
 from __future__ import annotations
 

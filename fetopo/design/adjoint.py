@@ -14,7 +14,14 @@ import ufl
 from dolfinx import fem
 
 from fetopo.transport.homogenization import CellProblem
-from fetopo.transport.state import LinearSolver, LinearState, assemble_dual, global_sum, owned, zero_on_boundary
+from fetopo.transport.state import (
+    LinearSolver,
+    LinearState,
+    assemble_dual,
+    global_sum,
+    owned,
+    zero_on_boundary,
+)
 
 Array = npt.NDArray[np.float64]
 
@@ -22,16 +29,10 @@ Array = npt.NDArray[np.float64]
 _SELF_ADJOINT = 1e-11
 
 
-class State(Protocol):
-    """What a functional needs solved before it is evaluated."""
-
-    def solve(self) -> Any: ...
-
-
 class Functional(Protocol):
-    """Value and derivative at the present density, once the state is solved."""
+    """Value and derivative at the present density, once its state (an object with `solve`, or None) is solved."""
 
-    state: State | None
+    state: Any
     comm: Any
 
     def value(self) -> float: ...

@@ -59,6 +59,8 @@ class HelmholtzFilter:
         Q = fem.functionspace(mesh, ("DG", 0))
         self._cells = fem.Function(Q)
         self.volumes = owned(assemble_dual(fem.form(ufl.TestFunction(Q) * measure(mesh, 0, cell)))).copy()
+        #: Linear solvers it uses, for whoever counts iterations.
+        self.solvers: list[LinearSolver] = []
         if radius == 0:
             return
         V = fem.functionspace(mesh, ("Lagrange", 1))
@@ -73,6 +75,7 @@ class HelmholtzFilter:
         self._to_cells = fem.form(self._nodes * q * dx)
         self._solver = LinearSolver(a, petsc_options=petsc_options or FILTER_OPTIONS)
         self._solver.assemble()
+        self.solvers.append(self._solver)
 
     def _apply(self, values: Array) -> Array:
         """BᵀK⁻¹B, which is its own transpose."""
@@ -101,7 +104,8 @@ class HeavisideProjection:
         eta: threshold η in (0, 1).
     Raises:
         ValueError: values outside these ranges.
-    Source: Wang, Lazarov and Sigmund (2011), Struct. Multidisc. Optim. 43, 767, doi:10.1007/s00158-010-0602-y.
+    Source: Wang, Lazarov and Sigmund (2011), Struct. Multidisc. Optim. 43, 767,
+    doi:10.1007/s00158-010-0602-y.
     """
 
     def __init__(self, beta: float = 1.0, eta: float = 0.5) -> None:
@@ -137,7 +141,12 @@ class Interpolation:
     """
 
     def __init__(
-        self, mesh: Any, low: float, high: float, penalty: float = 3.0, law: Callable[..., Any] = materials.simp
+        self,
+        mesh: Any,
+        low: float,
+        high: float,
+        penalty: float = 3.0,
+        law: Callable[..., Any] = materials.simp,
     ) -> None:
         if not (0 < low < high < np.inf):
             raise ValueError(f"conductivities must satisfy 0 < low < high, found {low} and {high}")

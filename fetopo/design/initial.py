@@ -22,8 +22,8 @@ def cell_positions(cell: UnitCell) -> Array:
     return (Q.tabulate_dof_coordinates()[:n, : cell.dim] - cell.lower) / cell.lengths
 
 
-def random_field(cell: UnitCell, *, seed: int = 0, waves: int = 2) -> Array:
-    """A smooth periodic random field: Fourier modes up to `waves` per axis, amplitudes ~ 1/|k|², phases random."""
+def random_field(cell: UnitCell, *, seed: int = 0, waves: int = 1) -> Array:
+    """A smooth periodic random field: Fourier modes up to `waves` per axis, amplitudes ~ 1/|k|²."""
     x = cell_positions(cell)
     rng = np.random.default_rng(seed)
     values = np.zeros(len(x))
@@ -33,7 +33,32 @@ def random_field(cell: UnitCell, *, seed: int = 0, waves: int = 2) -> Array:
     return values
 
 
-def from_field(values: Array, volumes: Array, volume_fraction: float, comm: Any, *, sharpness: float = 2.0) -> Array:
+def inclusion_field(cell: UnitCell) -> Array:
+    """Distance from the middle of the cell, in 3D also from its corners: inclusions in a connected matrix.
+
+    Their arrangement (square, body-centred cubic) is that of a good conductor around a poor one.
+    """
+    x = cell_positions(cell) - 0.5
+    distance = np.linalg.norm(x, axis=1)
+    return distance if cell.dim == 2 else np.minimum(distance, np.linalg.norm(0.5 - np.abs(x), axis=1))
+
+
+def start_field(cell: UnitCell, name: str, seed: int = 0) -> Array:
+    """Field by name: "inclusions" or "random".
+
+    Raises:
+        ValueError: another name.
+    """
+    if name == "inclusions":
+        return inclusion_field(cell)
+    if name == "random":
+        return random_field(cell, seed=seed)
+    raise ValueError(f"a start is 'inclusions' or 'random', found {name!r}")
+
+
+def from_field(
+    values: Array, volumes: Array, volume_fraction: float, comm: Any, *, sharpness: float = 1.0
+) -> Array:
     """A density with a given mean that is high where a field is high.
 
     x = ½(1 + tanh(s (f − t)/σ)) with σ the standard deviation of f and t chosen for the mean.
@@ -47,9 +72,7 @@ def from_field(values: Array, volumes: Array, volume_fraction: float, comm: Any,
     Returns:
         Values in [0, 1] on this rank's cells.
     """
-    total, first, second = comm.allreduce(
-        np.array([volumes.sum(), volumes @ values, volumes @ values**2])
-    )
+    total, first, second = comm.allreduce(np.array([volumes.sum(), volumes @ values, volumes @ values**2]))
     deviation = np.sqrt(max(second / total - (first / total) ** 2, 1e-300))
     scaled = sharpness * (values - first / total) / deviation
 

@@ -54,9 +54,7 @@ class MMA:
     doi:10.1007/s00158-012-0869-2.
     """
 
-    def __init__(
-        self, comm: MPI.Comm, lower: Array, upper: Array, options: MMAOptions | None = None
-    ) -> None:
+    def __init__(self, comm: MPI.Comm, lower: Array, upper: Array, options: MMAOptions | None = None) -> None:
         lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
         bad = lower.shape != upper.shape or not bool((lower < upper).all())
         if comm.allreduce(bad, op=MPI.LOR):
@@ -115,6 +113,7 @@ class _Subproblem:
         self.beta = np.minimum.reduce([mma.upper, self.U - 0.1 * (self.U - x), x + o.move * span])
         # The small terms keep the approximation strictly convex where a gradient vanishes.
         curvature = 1e-5 / span
+        self.r: Array
         grads = np.vstack([df0[None, :], df.reshape(self.m, x.size)])
         plus, minus = np.maximum(grads, 0), np.maximum(-grads, 0)
         pq = 0.001 * (plus + minus) + curvature
@@ -140,7 +139,7 @@ class _Subproblem:
         ux, xl = 1 / (self.U - x), 1 / (x - self.L)
         terms = self.p * ux + self.q * xl
         y = np.maximum(lam - self.penalty, 0)
-        packed = np.zeros(1 + m + m * m)
+        packed: Array = np.zeros(1 + m + m * m)
         packed[0] = terms[0].sum() + lam @ terms[1:].sum(axis=1)
         packed[1 : 1 + m] = terms[1:].sum(axis=1)
         if hessian:
@@ -159,7 +158,7 @@ class _Subproblem:
         m = self.m
         if m == 0:
             return np.zeros(0)
-        lam = np.full(m, 1.0)
+        lam: Array = np.full(m, 1.0)
         barrier = 1.0
         while barrier > 1e-12:
             for _ in range(50):

@@ -65,17 +65,29 @@ class LoopOptions:
 
 @dataclass(frozen=True)
 class Constraint:
-    """value ≤ bound, passed to the optimizer as value/bound − 1 ≤ 0.
+    """value ≤ bound, or value ≥ bound, passed to the optimizer as value/bound − 1 ≤ 0 or 1 − value/bound ≤ 0.
 
+    Attributes:
+        name: for the history.
+        functional: what is constrained.
+        bound: positive number.
+        sense: "at most" or "at least".
     Raises:
-        ValueError: a bound that is not positive.
+        ValueError: a bound that is not positive, or another sense.
     """
 
     name: str
     functional: Functional
     bound: float
+    sense: str = "at most"
+
+    @property
+    def sign(self) -> float:
+        return 1.0 if self.sense == "at most" else -1.0
 
     def __post_init__(self) -> None:
+        if self.sense not in ("at most", "at least"):
+            raise ValueError(f"a constraint holds 'at most' or 'at least', found {self.sense!r}")
         if not (np.isfinite(self.bound) and self.bound > 0):
             raise ValueError(f"the bound of constraint {self.name!r} must be positive, found {self.bound}")
 
@@ -88,7 +100,7 @@ class Record:
         iteration: counted from 1, over all stages.
         stage: index of the continuation stage; `penalty` and `beta` are its values.
         objective: value at the design the step started from.
-        constraints: value/bound − 1 by name; not positive where a constraint holds.
+        constraints: scaled violation by name; not positive where a constraint holds.
         change: largest change of a variable in the step.
         grey: 4ρ(1−ρ), mean over the volume: 0 for a crisp design.
         solver_iterations: Krylov iterations of the step.
@@ -122,7 +134,7 @@ class DesignResult:
 
     Attributes:
         m: this rank's design variables; `rho` the physical densities they give.
-        objective, constraints: values at `m`, constraints as value/bound − 1.
+        objective, constraints: values at `m`, constraints scaled as in the history.
         converged: whether the stopping test fired in the last stage.
         grey_level: 4ρ(1−ρ), mean over the volume.
         history: one record per iteration.
@@ -180,17 +192,19 @@ class DesignProblem:
         for state in states.values():
             state.solve()
         value = self.objective.value()
-        g = np.array([c.functional.value() / c.bound - 1 for c in self.constraints])
+        g = np.array([c.sign * (c.functional.value() / c.bound - 1) for c in self.constraints])
         if not gradients:
             return value, np.zeros(0), g, np.zeros((0, 0))
         gradient = self.density.vjp(self.objective.derivative())
-        rows = [self.density.vjp(c.functional.derivative()) / c.bound for c in self.constraints]
+        rows = [self.density.vjp(c.functional.derivative()) * (c.sign / c.bound) for c in self.constraints]
         return value, gradient, g, np.array(rows).reshape(len(rows), m.size)
 
     def grey_level(self) -> float:
         """4ρ(1−ρ), mean over the volume."""
         rho = self.density.rho.x.array[: self.volumes.size]
-        return float(self.comm.allreduce(float(np.sum(4 * rho * (1 - rho) * self.volumes)))) / self._total_volume
+        return (
+            float(self.comm.allreduce(float(np.sum(4 * rho * (1 - rho) * self.volumes)))) / self._total_volume
+        )
 
     def set_stage(self, stage: Stage) -> None:
         """Set the penalty and the sharpness of a stage."""
@@ -210,7 +224,8 @@ class DesignProblem:
         outside = not bool(np.all((m >= 0) & (m <= 1)))
         if self.comm.allreduce(int(outside)):
             raise ValueError("the initial design must lie between 0 and 1")
-        start, history, scale, converged = time.perf_counter(), [], 0.0, False
+        start, scale, converged = time.perf_counter(), 0.0, False
+        history: list[Record] = []
         for index, stage in enumerate(o.stages):
             self.set_stage(stage)
             last = index == len(o.stages) - 1
@@ -221,33 +236,47 @@ class DesignProblem:
                 value, gradient, g, jacobian = self.evaluate(m)
                 scale = scale or abs(value) or 1.0
                 grey = self.grey_level()
-                new = optimizer.step(m, gradient / scale, g, jacobian)
+                new: Array = optimizer.step(m, gradient * (1 / scale), g, jacobian)
                 change = float(self.comm.allreduce(float(np.abs(new - m).max(initial=0.0)), op=MPI.MAX))
                 m = new
                 objectives.append(value)
                 record = Record(
-                    len(history) + 1, index, stage.penalty, stage.beta, value,
+                    len(history) + 1,
+                    index,
+                    stage.penalty,
+                    stage.beta,
+                    value,
                     {c.name: float(v) for c, v in zip(self.constraints, g, strict=True)},
-                    change, grey, sum(s.iterations for s in self.solvers) - before, time.perf_counter() - start,
+                    change,
+                    grey,
+                    sum(s.iterations for s in self.solvers) - before,
+                    time.perf_counter() - start,
                 )
                 history.append(record)
                 for callback in self.callbacks:
                     callback(record, self)
-                if self._settled(objectives, g, change):
+                if self._settled(objectives, g, change, scale):
                     converged = last
                     break
         value, _, g, _ = self.evaluate(m, gradients=False)
-        names = [c.name for c in self.constraints]
+        final = {c.name: float(v) for c, v in zip(self.constraints, g, strict=True)}
         return DesignResult(
-            m, self.density.rho.x.array[: self.volumes.size].copy(), value,
-            dict(zip(names, g.tolist(), strict=True)), converged, self.grey_level(), history,
+            m,
+            self.density.rho.x.array[: self.volumes.size].copy(),
+            value,
+            final,
+            converged,
+            self.grey_level(),
+            history,
         )
 
-    def _settled(self, objectives: list[float], g: Array, change: float) -> bool:
+    def _settled(self, objectives: list[float], g: Array, change: float, scale: float) -> bool:
         o = self.options
         if np.any(g > o.feasibility):
             return False
         if change < o.change_tolerance:
             return True
         recent = objectives[-o.window - 1 :]
-        return len(recent) > o.window and max(recent) - min(recent) < o.objective_tolerance * abs(recent[-1])
+        # An objective that tends to zero is measured against where it started.
+        size = abs(recent[-1]) + 1e-4 * scale
+        return len(recent) > o.window and max(recent) - min(recent) < o.objective_tolerance * size

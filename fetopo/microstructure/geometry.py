@@ -52,8 +52,10 @@ def inclusion_cell(
     if L.shape != (dim,) or not (np.isfinite(L).all() and (L > 0).all()):
         raise ValueError(f"lengths must be {dim} positive numbers, found {lengths}")
     R = np.broadcast_to(np.asarray(radii, dtype=float), (n,))
-    if not ((R > 0).all() and (2 * R <= L.min()).all()):
-        raise ValueError(f"radii must be positive and at most half an edge ({L.min() / 2:g}), found {radii}")
+    if R.min() <= 0 or R.max() > L.min() / 2 or not np.isfinite(R).all():
+        raise ValueError(
+            f"radii must be positive and at most half an edge ({L.min() / 2:g}), found {R.tolist()}"
+        )
     fine = mesh_size if interface_size is None else interface_size
     if not (0 < fine <= mesh_size < np.inf):
         raise ValueError(
@@ -161,7 +163,9 @@ def _set_sizes(model: Any, dim: int, fine: float, coarse: float, radius: float) 
         gmsh.option.setNumber("Mesh.MeshSizeMin", coarse)
         return
     interfaces = model.getBoundary(
-        [(dim, tag) for tag in model.getEntitiesForPhysicalGroup(dim, INCLUSION)], combined=True, oriented=False
+        [(dim, tag) for tag in model.getEntitiesForPhysicalGroup(dim, INCLUSION)],
+        combined=True,
+        oriented=False,
     )
     distance = field.add("Distance")
     field.setNumbers(distance, "CurvesList" if dim == 2 else "SurfacesList", [tag for _, tag in interfaces])

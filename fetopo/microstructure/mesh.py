@@ -77,7 +77,10 @@ class UnitCell:
 
 
 def regular_cell(
-    comm: MPI.Comm, shape: Sequence[int], lengths: Sequence[float] | None = None, cell_type: str | None = None
+    comm: MPI.Intracomm,
+    shape: Sequence[int],
+    lengths: Sequence[float] | None = None,
+    cell_type: str | None = None,
 ) -> UnitCell:
     """A box meshed regularly; every cell has tag 1.
 
@@ -85,7 +88,7 @@ def regular_cell(
         comm: communicator to distribute the mesh over.
         shape: divisions per axis, (nx, ny) or (nx, ny, nz).
         lengths: edge lengths in metres; default: the longest is 1 and divisions are cubes.
-        cell_type: "quadrilateral", "triangle", "hexahedron" or "tetrahedron"; default the first of the dimension.
+        cell_type: "quadrilateral" (default in 2D), "triangle", "hexahedron" (default in 3D) or "tetrahedron".
     Raises:
         ValueError: counts or lengths that are not positive, or a cell type of another dimension.
     """
@@ -106,9 +109,9 @@ def regular_cell(
 
 
 def voxel_cell(
-    comm: MPI.Comm,
+    comm: MPI.Intracomm,
     labels: npt.NDArray,
-    voxel_size: float | Sequence[float] = 1.0,
+    voxel_size: float | npt.ArrayLike = 1.0,
     *,
     phases: Iterable[int] | None = None,
 ) -> UnitCell:
@@ -134,7 +137,7 @@ def voxel_cell(
         raise ValueError(f"labels must be integers, found {labels.dtype}")
     h = np.broadcast_to(np.asarray(voxel_size, dtype=float), (labels.ndim,))
     if not (np.isfinite(h).all() and (h > 0).all()):
-        raise ValueError(f"voxel size must be positive, found {voxel_size}")
+        raise ValueError(f"voxel size must be positive, found {h.tolist()}")
     present = set(np.unique(labels).tolist())
     wanted = present if phases is None else {int(p) for p in phases}
     if not wanted or not wanted <= present:
@@ -179,7 +182,8 @@ def to_image(cell: UnitCell, values: npt.NDArray[np.float64], fill: float = 0.0)
     """
     owned = cell.mesh.topology.index_map(cell.mesh.topology.dim).size_local
     index = tuple(voxel_of_cells(cell)[:owned].T)
-    image = np.zeros(cell.grid)  # type: ignore[arg-type]
+    assert cell.grid is not None
+    image = np.zeros(cell.grid)
     image[index] = np.asarray(values)[:owned] - fill
     cell.mesh.comm.Allreduce(MPI.IN_PLACE, image)
     return image + fill
@@ -209,8 +213,10 @@ def select_phases(cell: UnitCell, phases: Iterable[int | str]) -> UnitCell:
     return UnitCell(mesh, sub_tags, cell.lower, cell.upper, names, False, cell.grid)
 
 
-def _slab(comm: MPI.Comm, keep: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """This rank's cells, as numbers of nodes counted over all ranks, and the lattice positions of its nodes."""
+def _slab(
+    comm: MPI.Intracomm, keep: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """This rank's cells, by node numbers over all ranks, and the lattice positions of its nodes."""
     per_plane = keep.reshape(keep.shape[0], -1).sum(axis=1)
     share = np.cumsum(per_plane) / per_plane.sum()
     ends = [int(np.searchsorted(share, (r + 1) / comm.size - 1e-12)) + 1 for r in range(comm.size)]
@@ -219,15 +225,15 @@ def _slab(comm: MPI.Comm, keep: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.i
     start, stop = int(bounds[comm.rank]), int(bounds[comm.rank + 1])
 
     # A node plane belongs to the slab above it; only nodes that some kept voxel touches are numbered.
-    lattice = tuple(n + 1 for n in keep.shape)
+    lattice = [n + 1 for n in keep.shape]
     used = np.zeros((stop - start + 1, *lattice[1:]), dtype=bool)
     padded = np.pad(
         keep[max(start - 1, 0) : stop + 1],
         [(int(start == 0), int(stop == keep.shape[0]))] + [(1, 1)] * (keep.ndim - 1),
     )
     corners = np.ndindex(*(2,) * keep.ndim)
-    for corner in corners:
-        window = tuple(slice(c, c + n) for c, n in zip(corner, used.shape, strict=True))
+    for shift in corners:
+        window = tuple(slice(c, c + n) for c, n in zip(shift, used.shape, strict=True))
         used |= padded[window]
     last = stop == keep.shape[0]
     own = used if last else used[:-1]
@@ -242,7 +248,7 @@ def _slab(comm: MPI.Comm, keep: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.i
     # DOLFINx numbers the vertices of a voxel with x running fastest.
     for vertex in range(2**keep.ndim):
         corner = [(vertex >> axis) & 1 for axis in range(keep.ndim)]
-        cells[:, vertex] = numbers[tuple((voxels + corner).T)]
+        cells[:, vertex] = numbers[tuple((voxels + np.array(corner)).T)]
     nodes = np.argwhere(own)
     nodes[:, 0] += start
     return cells, nodes

@@ -108,7 +108,9 @@ def attainable(target: npt.ArrayLike, fractions: Floats, conductivities: Floats)
     """
     D = np.asarray(target, dtype=float)
     if D.shape not in ((2, 2), (3, 3)) or not np.allclose(D, D.T, rtol=1e-10, atol=0):
-        raise ValueError(f"the target must be a symmetric 2×2 or 3×3 tensor, found {np.asarray(target).tolist()}")
+        raise ValueError(
+            f"the target must be a symmetric 2×2 or 3×3 tensor, found {np.asarray(target).tolist()}"
+        )
     if len(conductivities) != 2:
         raise ValueError(f"exactly two phases are supported, found {len(conductivities)}")
     f, k = _phases(fractions, conductivities)
@@ -118,7 +120,9 @@ def attainable(target: npt.ArrayLike, fractions: Floats, conductivities: Floats)
     slack = _SLACK * k.max()
     shown = ", ".join(f"{v:.6g}" for v in lam)
     if lam.min() < lower - slack or lam.max() > upper + slack:
-        return Attainability(False, f"its eigenvalues ({shown}) leave the Wiener bounds [{lower:.6g}, {upper:.6g}]")
+        return Attainability(
+            False, f"its eigenvalues ({shown}) leave the Wiener bounds [{lower:.6g}, {upper:.6g}]"
+        )
     if k.size == 1 or k[0] == k[1]:
         return Attainability(True)
     low, high = float(k.min()), float(k.max())

@@ -21,7 +21,7 @@ from fetopo.transport.periodic import periodic_space
 from fetopo.transport.quadrature import is_piecewise_constant, measure
 from fetopo.transport.state import LinearSolver, PetscOptions, assemble_dual, global_sum, owned
 
-Conductivity = Mapping[int | str, float | npt.ArrayLike]
+Conductivity = Mapping[Any, float | npt.ArrayLike]
 
 
 class CellProblem:
@@ -62,7 +62,9 @@ class CellProblem:
         e = [ufl.as_vector([float(i == j) for j in range(d)]) for i in range(d)]
         self._loads = [fem.form(-ufl.inner(self.flux(e_i), ufl.grad(v)) * self.dx) for e_i in e]
         self._means = {
-            (i, j): fem.form(ufl.inner(e[i], self.flux(e[j])) * self.dx) for i in range(d) for j in range(i, d)
+            (i, j): fem.form(ufl.inner(e[i], self.flux(e[j])) * self.dx)
+            for i in range(d)
+            for j in range(i, d)
             if i == j or kappa.ufl_shape
         }
         bcs, nullspace = self._solvability()
@@ -81,7 +83,9 @@ class CellProblem:
         islands = self.cell.mesh.comm.allreduce(pinned.size)
         if not islands:
             return [], nullspace
-        get_logger(__name__, self.cell.mesh.comm).info("%d isolated regions found in the conducting phases", islands)
+        get_logger(__name__, self.cell.mesh.comm).info(
+            "%d isolated regions found in the conducting phases", islands
+        )
         return [fem.dirichletbc(0.0, pinned, self.V)], nullspace
 
     def flux(self, gradient: Any) -> Any:
@@ -215,9 +219,17 @@ def _checked(cell: UnitCell, conductivity: Conductivity) -> dict[int, npt.NDArra
         )
     for tag, value in values.items():
         if value.shape not in ((), (d, d)) or not np.isfinite(value).all():
-            raise ValueError(f"the conductivity of phase {tag} must be a number or a {d}×{d} tensor, found {value.tolist()}")
+            raise ValueError(
+                f"the conductivity of phase {tag} must be a number or a {d}×{d} tensor, found {value}"
+            )
         if value.ndim == 0 and value < 0:
             raise ValueError(f"the conductivity of phase {tag} must not be negative, found {float(value)}")
-        if value.ndim and np.any(value) and not (np.allclose(value, value.T) and np.linalg.eigvalsh(value).min() > 0):
-            raise ValueError(f"the conductivity tensor of phase {tag} must be symmetric and positive definite, found {value.tolist()}")
+        if (
+            value.ndim
+            and np.any(value)
+            and not (np.allclose(value, value.T) and np.linalg.eigvalsh(value).min() > 0)
+        ):
+            raise ValueError(
+                f"the conductivity tensor of phase {tag} must be symmetric positive definite, found {value}"
+            )
     return values

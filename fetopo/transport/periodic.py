@@ -22,9 +22,7 @@ _STEPS = 1e7
 _SHIFTS = (0.1234567, 0.4567891, 0.7891234)
 
 
-def periodic_space(
-    V: Any, lower: npt.ArrayLike, upper: npt.ArrayLike, *, complete: bool = True
-) -> Any:
+def periodic_space(V: Any, lower: npt.ArrayLike, upper: npt.ArrayLike, *, complete: bool = True) -> Any:
     """The space `V` with the degrees of freedom on opposite faces of a box identified.
 
     Args:
@@ -64,7 +62,9 @@ def periodic_space(
     return space_with_dofs(V, index_map, local[V.dofmap.list])
 
 
-def _exchange(comm: MPI.Comm, destination: npt.NDArray, rows: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
+def _exchange(
+    comm: MPI.Intracomm, destination: npt.NDArray, rows: npt.NDArray
+) -> tuple[npt.NDArray, npt.NDArray]:
     """Send each row to its destination; returns the rows received and how many came from each rank."""
     order = np.argsort(destination, kind="stable")
     counts = np.bincount(destination, minlength=comm.size).astype(np.int32)
@@ -80,7 +80,7 @@ def _exchange(comm: MPI.Comm, destination: npt.NDArray, rows: npt.NDArray) -> tu
 
 
 def _match(
-    comm: MPI.Comm, scaled: npt.NDArray, numbers: npt.NDArray
+    comm: MPI.Intracomm, scaled: npt.NDArray, numbers: npt.NDArray
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """For each point the smallest number among the points at the same place, and how many those are.
 
@@ -108,8 +108,10 @@ def _match(
     return master, group
 
 
-def _renumber(comm: MPI.Comm, imap: Any, masters: npt.NDArray[np.int64]) -> tuple[Any, npt.NDArray[np.int32]]:
-    """Index map of the degrees of freedom that are their own master, and the new local index of each old one."""
+def _renumber(
+    comm: MPI.Intracomm, imap: Any, masters: npt.NDArray[np.int64]
+) -> tuple[Any, npt.NDArray[np.int32]]:
+    """Index map of the dofs that are their own master, and the new local index of each old one."""
     owned, first = imap.size_local, int(imap.local_range[0])
     kept = masters == np.arange(first, first + owned)
     new_owned = int(kept.sum())
@@ -124,7 +126,9 @@ def _renumber(comm: MPI.Comm, imap: Any, masters: npt.NDArray[np.int64]) -> tupl
     holder = np.searchsorted(starts, masters[gone], side="right") - 1
     order = np.argsort(holder, kind="stable")
     asked, counts = _exchange(comm, holder, masters[gone][:, None])
-    replies, _ = _exchange(comm, np.repeat(np.arange(comm.size), counts), new_number[asked - first].reshape(-1, 1))
+    replies, _ = _exchange(
+        comm, np.repeat(np.arange(comm.size), counts), new_number[asked - first].reshape(-1, 1)
+    )
     new_number[gone[order]] = replies[:, 0]
     owner[gone] = holder
 
