@@ -30,7 +30,7 @@ _SELF_ADJOINT = 1e-11
 
 
 class Functional(Protocol):
-    """Value and derivative at the present density, once its state (an object with `solve`, or None) is solved."""
+    """Value and derivative at the present density, once its state (None, or with `solve`) is solved."""
 
     state: Any
     comm: Any

@@ -182,6 +182,8 @@ class DesignProblem:
         self.projection, self.interpolation = projection, interpolation
         self.solvers, self.options = list(solvers), options or LoopOptions()
         self.callbacks = list(callbacks)
+        #: Records of the present or last run.
+        self.history: list[Record] = []
         self._total_volume = float(self.comm.allreduce(float(volumes.sum())))
 
     def evaluate(self, m: Array, *, gradients: bool = True) -> tuple[float, Array, Array, Array]:
@@ -225,7 +227,8 @@ class DesignProblem:
         if self.comm.allreduce(int(outside)):
             raise ValueError("the initial design must lie between 0 and 1")
         start, scale, converged = time.perf_counter(), 0.0, False
-        history: list[Record] = []
+        history = self.history
+        history.clear()
         for index, stage in enumerate(o.stages):
             self.set_stage(stage)
             last = index == len(o.stages) - 1
@@ -267,7 +270,7 @@ class DesignProblem:
             final,
             converged,
             self.grey_level(),
-            history,
+            list(history),
         )
 
     def _settled(self, objectives: list[float], g: Array, change: float, scale: float) -> bool:

@@ -1,0 +1,173 @@
+"""What a design run leaves behind: numbers, fields, images, pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ufl
+from dolfinx import fem
+from dolfinx.io import XDMFFile
+
+from fetopo._compat import interpolation_points
+from fetopo._mpi import on_every_rank
+from fetopo.design.cell import CellDesign, Goal
+from fetopo.design.problem import Record
+from fetopo.microstructure.image import Image
+from fetopo.microstructure.image import write as write_image
+from fetopo.microstructure.mesh import to_image
+from fetopo.transport.state import owned
+
+_log = logging.getLogger(__name__)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: arrays as lists; infinite and undefined numbers as null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write complete or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_history(path: Path, history: Sequence[Record]) -> None:
+    """The history as CSV, one line per iteration."""
+    rows = [record.row() for record in history]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def summary(design: CellDesign, goal: Goal) -> dict[str, Any]:
+    """The content of result.json; keys as in the command line contract."""
+    result = design.result
+    return {
+        "objective": result.objective,
+        "constraints": result.constraints,
+        "effective_tensor": design.tensor,
+        "target": None if goal.target is None else goal.target,
+        "goal": goal.kind if goal.direction is None else {"along": goal.direction},
+        "reached": design.reached,
+        "bound": design.bound,
+        "bound_fraction": design.bound_fraction,
+        "iterations": len(result.history),
+        "converged": result.converged,
+        "grey_level": result.grey_level,
+        "verified": {
+            "effective_tensor": design.verified_tensor,
+            "reached": design.verified,
+            "volume_fraction": design.volume_fraction,
+            "voxels_split": design.verified_refinement,
+        },
+    }
+
+
+def flux_image(design: CellDesign, axis: int = 0) -> npt.NDArray[np.float64]:
+    """Flux of the cell problem for a mean gradient along an axis, per voxel: shape (*grid, d). Collective."""
+    cell, problem = design.cell, design.problem
+    Q = fem.functionspace(cell.mesh, ("DG", 0))
+    local = problem.flux(problem.local_fields()[axis])
+    parts = []
+    for i in range(cell.dim):
+        component = fem.Function(Q)
+        component.interpolate(fem.Expression(local[i], interpolation_points(Q)))
+        parts.append(to_image(cell, owned(component)))
+    return np.stack(parts, axis=-1)
+
+
+def write_fields(directory: Path, design: CellDesign) -> None:
+    """Density, crisp structure and the potentials x·eᵢ + χᵢ as XDMF for ParaView. Collective."""
+    cell, problem = design.cell, design.problem
+    mesh = cell.mesh
+    V = fem.functionspace(mesh, ("Lagrange", 1))
+    Q = fem.functionspace(mesh, ("DG", 0))
+    density, crisp = fem.Function(Q, name="density"), fem.Function(Q, name="crisp")
+    owned(density)[:], owned(crisp)[:] = design.result.rho, design.crisp
+    fields = [density, crisp]
+    x = ufl.SpatialCoordinate(mesh)
+    for i, chi in enumerate(problem.correctors):
+        potential = fem.Function(V, name=f"potential_{i}")
+        potential.interpolate(fem.Expression(x[i] + chi, interpolation_points(V)))
+        fields.append(potential)
+    for field in fields:
+        field.x.scatter_forward()
+    with XDMFFile(mesh.comm, str(directory / "design.xdmf"), "w") as file:
+        file.write_mesh(mesh)
+        for field in fields:
+            file.write_function(field)
+
+
+def write_design(
+    directory: Path, design: CellDesign, goal: Goal, *, title: str = "", pictures: bool = True
+) -> None:
+    """All of a finished design: result.json last, so that its presence means completeness. Collective.
+
+    Args:
+        directory: made if it is not there.
+        design, goal: what was designed and for what.
+        title: above the pictures.
+        pictures: whether to draw them.
+    """
+    comm = design.cell.mesh.comm
+    with on_every_rank(comm):
+        if comm.rank == 0:
+            directory.mkdir(parents=True, exist_ok=True)
+    write_fields(directory, design)
+    flux = flux_image(design) if design.cell.grid is not None and pictures else None
+    with on_every_rank(comm):
+        if comm.rank == 0:
+            write_history(directory / "history.csv", design.result.history)
+            if design.labels is not None:
+                size = design.cell.lengths / np.array(design.labels.shape)
+                write_image(directory / "design.tif", Image(design.labels, tuple(float(h) for h in size)))
+            if pictures:
+                _write_pictures(directory, design, goal, flux, title)
+            write_json(directory / "result.json", summary(design, goal))
+
+
+def _write_pictures(directory: Path, design: CellDesign, goal: Goal, flux: Any, title: str) -> None:
+    from fetopo import plot
+
+    name, transform = shown_objective(goal)
+    lengths = [float(a) for a in design.cell.lengths]
+    try:
+        plot.save_convergence(
+            directory / "convergence.png",
+            design.result.history,
+            name=name,
+            transform=transform,
+            bound=design.bound,
+        )
+        if design.density is not None and design.labels is not None:
+            plot.save_flux(directory / "flux.png", flux, lengths, title="mean gradient along x")
+            plot.save_density(directory / "density.png", design.density, design.labels, lengths, title)
+    except ImportError as error:
+        _log.warning("no pictures: %s", error)
+
+
+def shown_objective(goal: Goal) -> tuple[str, Any]:
+    """Name of what a user follows, and how it comes from the objective."""
+    if goal.kind == "target":
+        return "distance to the target", lambda J: math.sqrt(max(J, 0.0))
+    return "effective conductivity", lambda J: 1 / J
