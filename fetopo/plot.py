@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from fetopo.design.problem import Record
 
@@ -29,7 +30,7 @@ def new_figure(width: float = 6.4, height: float = 4.8) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("pictures need Matplotlib: install fetopo[plot]") from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="compressed")
 
 
 def render_volume(
@@ -58,12 +59,22 @@ def render_volume(
     grid = pyvista.ImageData(
         dimensions=np.array(volume.shape) + 2, spacing=tuple(spacing), origin=tuple(-0.5 * spacing)
     )
-    grid["phase"] = np.pad(volume, 1).ravel(order="F")
+    # Smoothed by less than a voxel, so that a surface and not its staircase is seen.
+    smooth = ndimage.gaussian_filter(volume, 0.7, mode="nearest")
+    grid["phase"] = np.pad(smooth, 1).ravel(order="F")
     surface = grid.contour([0.5], scalars="phase")
     plotter = pyvista.Plotter(off_screen=True, window_size=list(size))
     plotter.set_background("white")
     if surface.n_points:
-        plotter.add_mesh(surface, color=color, smooth_shading=False, specular=0.15, ambient=0.15)
+        plotter.add_mesh(
+            surface,
+            color=color,
+            smooth_shading=True,
+            split_sharp_edges=True,
+            feature_angle=40,
+            specular=0.15,
+            ambient=0.15,
+        )
     box = pyvista.Box(bounds=[v for n, h in zip(volume.shape, spacing, strict=True) for v in (0, n * h)])
     plotter.add_mesh(box.extract_all_edges(), color="#555555", line_width=1.5)
     if label:
@@ -141,9 +152,48 @@ def save_flux(path: str | Path, flux: Array, lengths: Sequence[float], title: st
     figure.colorbar(image, ax=axes, label="flux, relative to its mean")
     _, scale = length_unit(max(lengths[:2]))
     x, y = ((np.arange(n) + 0.5) / n * a / scale for n, a in zip(shown.shape, lengths[:2], strict=True))
-    axes.streamplot(
-        x, y, plane[..., 0].T, plane[..., 1].T, color="white", density=0.9, linewidth=0.6, arrowsize=0.7
-    )
+    # Thin where little flows, and no lines where next to nothing does: they would fill a poor conductor.
+    width = 0.2 + 1.2 * shown.T / shown.max()
+    still = shown.T < 0.02 * size.mean()
+    u, v = (np.ma.array(plane[..., i].T, mask=still) for i in range(2))
+    axes.streamplot(x, y, u, v, color="white", density=0.9, linewidth=width, arrowsize=0.7)
+    _finish(figure, path, title)
+
+
+def save_comparison(
+    path: str | Path,
+    volumes: Sequence[tuple[str, npt.NDArray[Any], Sequence[float]]],
+    bars: Sequence[tuple[str, float]],
+    bound: float,
+    *,
+    quantity: str,
+    title: str = "",
+) -> None:
+    """Structures side by side, and beside them what they reach against a bound.
+
+    Args:
+        path: file to write.
+        volumes: for each structure its name, a 3D array (the part above ½ is shown) and its edges.
+        bars: names and values.
+        bound: drawn as a line.
+        quantity: label of the values.
+        title: above the picture.
+    """
+    figure = new_figure(4.4 * len(volumes) + 4.0, 4.8)
+    *left, right = figure.subplots(1, len(volumes) + 1, width_ratios=[4.4] * len(volumes) + [3.8])
+    for axes, (name, volume, lengths) in zip(left, volumes, strict=True):
+        axes.imshow(render_volume(volume, lengths))
+        axes.set_axis_off()
+        unit, scale = length_unit(max(lengths))
+        edges = " × ".join(f"{a / scale:.3g}" for a in lengths)
+        axes.set_title(f"{name}, {edges}{unit.replace('(', '').replace(')', '')}", fontsize=10)
+    colors = ["#8aa4bf"] * (len(bars) - 1) + ["#c98b3c"]
+    drawn = right.bar([name for name, _ in bars], [value for _, value in bars], color=colors)
+    right.bar_label(drawn, fmt="%.3f", fontsize=9, label_type="center", color="white")
+    right.axhline(bound, color="#b03030", linestyle="--", linewidth=1.2)
+    right.text(-0.45, bound * 1.015, f"Hashin–Shtrikman bound {bound:.3f}", color="#b03030", fontsize=9)
+    right.set_ylabel(quantity)
+    right.set_ylim(0, bound * 1.15)
     _finish(figure, path, title)
 
 

@@ -71,27 +71,32 @@ class HelmholtzFilter:
         a = (r2 * ufl.inner(ufl.grad(u), ufl.grad(v)) + ufl.inner(u, v)) * measure(mesh, 2, cell)
         dx = measure(mesh, 1, cell)
         self._nodes = fem.Function(V)
+        self._last = fem.Function(V)
         self._to_nodes = fem.form(self._cells * v * dx)
         self._to_cells = fem.form(self._nodes * q * dx)
         self._solver = LinearSolver(a, petsc_options=petsc_options or FILTER_OPTIONS)
         self._solver.assemble()
         self.solvers.append(self._solver)
 
-    def _apply(self, values: Array) -> Array:
-        """BᵀK⁻¹B, which is its own transpose."""
+    def _apply(self, values: Array, guess: fem.Function | None) -> Array:
+        """BᵀK⁻¹B, which is its own transpose; `guess` is where the solver starts and gets the solution."""
+        # Densities and derivatives differ by orders of magnitude: one is no guess for the other.
+        self._nodes.x.array[:] = 0.0 if guess is None else guess.x.array
         owned(self._cells)[:] = values
         self._cells.x.scatter_forward()
         b = assemble_dual(self._to_nodes)
         self._solver.solve(b, self._nodes)
+        if guess is not None:
+            guess.x.array[:] = self._nodes.x.array
         return owned(assemble_dual(self._to_cells)).copy()
 
     def forward(self, x: Array) -> Array:
         """Filtered values x̃ = M⁻¹BᵀK⁻¹B x."""
-        return x.copy() if self.radius == 0 else self._apply(x) / self.volumes
+        return x.copy() if self.radius == 0 else self._apply(x, self._last) / self.volumes
 
     def vjp(self, dual: Array) -> Array:
         """Pull a derivative back: BᵀK⁻¹B M⁻¹ ȳ."""
-        return dual.copy() if self.radius == 0 else self._apply(dual / self.volumes)
+        return dual.copy() if self.radius == 0 else self._apply(dual / self.volumes, None)
 
 
 class HeavisideProjection:

@@ -43,6 +43,7 @@ def inclusion_cell(
     Raises:
         ValueError: on every rank; shapes that do not fit, sizes that are not positive, a radius above half
             an edge, inclusions that fill the cell or leave no trace in it.
+        RuntimeError: on every rank, where Gmsh fails, as it does for a ball that just touches a face.
     """
     centers = np.atleast_2d(np.asarray(centers, dtype=float))
     n, dim = centers.shape
@@ -66,9 +67,15 @@ def inclusion_cell(
         with on_every_rank(comm):
             if comm.rank == 0:
                 _build(model, centers % L, R, L)
-                _make_periodic(model, L)
-                _set_sizes(model, dim, fine, mesh_size, float(R.min()))
-                model.mesh.generate(dim)
+                try:
+                    _make_periodic(model, L)
+                    _set_sizes(model, dim, fine, mesh_size, float(R.min()))
+                    model.mesh.generate(dim)
+                except Exception as error:
+                    raise RuntimeError(
+                        f"Gmsh could not mesh the cell alike on opposite faces ({error}); an inclusion that "
+                        "just touches a face is the usual reason: move or resize it a little"
+                    ) from error
         mesh, cell_tags, _ = gmsh_to_mesh(model, comm, 0, dim)
     phases = {"matrix": MATRIX, "inclusion": INCLUSION}
     return UnitCell(mesh, cell_tags, np.zeros(dim), L, phases)
@@ -157,10 +164,11 @@ def _set_sizes(model: Any, dim: int, fine: float, coarse: float, radius: float) 
 
     for name in ("MeshSizeFromPoints", "MeshSizeFromCurvature", "MeshSizeExtendFromBoundary"):
         gmsh.option.setNumber(f"Mesh.{name}", 0)
+    # In a session that stays open these would still hold the sizes of the last cell.
+    gmsh.option.setNumber("Mesh.MeshSizeMin", fine)
+    gmsh.option.setNumber("Mesh.MeshSizeMax", coarse)
     field = model.mesh.field
     if fine == coarse:
-        gmsh.option.setNumber("Mesh.MeshSizeMax", coarse)
-        gmsh.option.setNumber("Mesh.MeshSizeMin", coarse)
         return
     interfaces = model.getBoundary(
         [(dim, tag) for tag in model.getEntitiesForPhysicalGroup(dim, INCLUSION)],
