@@ -234,14 +234,14 @@ def design(
     """Design a periodic cell with a wanted effective conductivity."""
     from mpi4py import MPI
 
-    comm = MPI.COMM_WORLD
-    problem, start = _root(comm, lambda: _prepare(case, output, overwrite))
-
+    # Before rank 0 works alone: importing DOLFINx starts PETSc, which all ranks do together.
     from fetopo.design.cell import design_cell
     from fetopo.io import shown_objective, summary, write_design
     from fetopo.microstructure.mesh import regular_cell, voxel_of_cells
     from fetopo.progress import Progress
 
+    comm = MPI.COMM_WORLD
+    problem, start = _root(comm, lambda: _prepare(case, output, overwrite))
     goal = problem.goal()
     cell = regular_cell(comm, problem.cell.shape, problem.lengths)
     first = problem.start.field
