@@ -36,7 +36,7 @@ def design_report(design: CellDesign, goal: Goal, directory: Path | None = None)
         which = "Hashin–Shtrikman upper bound" if goal.kind == "isotropic" else "arithmetic mean"
         lines.append(
             f"conductivity {what} {design.verified:.6g}: "
-            f"{100 * (design.bound_fraction or 0):.2f} % of the {which}, {design.bound:.6g}"
+            f"{100 * (design.bound_fraction or 0):.2f} % of the {which}, {design.crisp_bound:.6g}"
         )
     if directory is not None:
         lines.append(f"written to {directory}: result.json, history.csv, design.tif, design.xdmf, pictures")

@@ -102,7 +102,8 @@ class CellDesign:
         verified_refinement: each voxel was split this many times along every axis for that.
         volume_fraction: of the crisp structure.
         reached, verified: the goal's number before and after.
-        bound: the most that any structure can reach, or None for a target.
+        bound: the most that any structure of the wanted volume fraction can reach, or None for a target.
+        crisp_bound: the same for the volume fraction of the crisp structure, which a grid rounds.
     """
 
     cell: UnitCell
@@ -118,11 +119,12 @@ class CellDesign:
     reached: float
     verified: float
     bound: float | None
+    crisp_bound: float | None
 
     @property
     def bound_fraction(self) -> float | None:
-        """Verified value relative to the bound."""
-        return None if self.bound is None else self.verified / self.bound
+        """Verified value relative to the bound for the crisp structure's own volume fraction."""
+        return None if self.crisp_bound is None else self.verified / self.crisp_bound
 
 
 def design_cell(
@@ -210,6 +212,7 @@ def design_cell(
         goal.reached(problem.tensor),
         goal.reached(verified),
         goal.bound(volume_fraction, (low, high), cell.dim),
+        goal.bound(fraction, (low, high), cell.dim),
     )
 
 

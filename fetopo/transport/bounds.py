@@ -107,7 +107,8 @@ def attainable(target: npt.ArrayLike, fractions: Floats, conductivities: Floats)
     doi:10.1017/CBO9780511613357, chapter 22.
     """
     D = np.asarray(target, dtype=float)
-    if D.shape not in ((2, 2), (3, 3)) or not np.allclose(D, D.T, rtol=1e-10, atol=0):
+    slack = 1e-10 * np.abs(D).max(initial=0.0)
+    if D.shape not in ((2, 2), (3, 3)) or not np.allclose(D, D.T, rtol=0, atol=slack):
         raise ValueError(
             f"the target must be a symmetric 2×2 or 3×3 tensor, found {np.asarray(target).tolist()}"
         )
@@ -131,7 +132,8 @@ def attainable(target: npt.ArrayLike, fractions: Floats, conductivities: Floats)
         return float(np.sum(1 / np.maximum(values, 1e-300)))
 
     means = np.array([lower] + [upper] * (dim - 1))
-    too_low = sum_of(lam - low) > sum_of(means - low) * (1 + 1e-9)
+    # With an insulator h = k₁ = 0: the right-hand side is infinite and nothing bounds the trace from below.
+    too_low = low > 0 and sum_of(lam - low) > sum_of(means - low) * (1 + 1e-9)
     too_high = sum_of(high - lam) > sum_of(high - means) * (1 + 1e-9)
     if too_low or too_high:
         hs = hashin_shtrikman(f, k, dim)

@@ -1,0 +1,141 @@
+"""TIFF files: pages to arrays, voxel size from OME, ImageJ or resolution tags, damage told from data."""
+
+import contextlib
+import hashlib
+import logging
+import struct
+import uuid
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, BinaryIO
+from xml.etree import ElementTree
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+logger = logging.getLogger(__name__)
+
+# Dots per inch: a plain resolution tag up to here describes paper or a screen, not voxels.
+FINEST_PRINT = 600.0
+
+# Powers of ten of a metre; ImageJ writes the micro sign escaped.
+_UNITS = {"m": 0, "cm": -2, "mm": -3, "nm": -9, "pm": -12, "å": -10, "angstrom": -10}
+_UNITS |= dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer", "micrometre"), -6)
+
+
+def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[float, ...] | None]:
+    """Array of a TIFF file and, where its metadata states one, the voxel size in metres.
+
+    Raises:
+        ValueError: Truncated or damaged file, colour channels.
+    """
+    try:
+        with tifffile.TiffFile(path) as tif:
+            _check_directories(tif)
+            series = tif.series
+            if "S" in series[0].axes or "C" in series[0].axes:
+                raise ValueError(
+                    f"image has colour channels (axes {series[0].axes}): expected one value a voxel"
+                )
+            slices = len(series) > 1 and len({(s.shape, s.dtype) for s in series}) == 1
+            if slices and len(series[0].shape) == 2:  # pages written one by one
+                labels = np.stack([one.asarray() for one in series])
+            else:
+                labels = series[0].asarray()
+                if len(series) > 1:
+                    logger.warning("%s holds %d images: the first is read", path, len(series))
+            return labels, _tiff_voxel_size(tif, labels.ndim)
+    except (ValueError, OSError, MemoryError):
+        raise
+    except Exception as error:  # each decoder (and tifffile itself) has exceptions of its own
+        raise ValueError(f"no readable TIFF: {error}") from error
+
+
+def _check_directories(tif: tifffile.TiffFile) -> None:
+    """Raise when the chain of pages or the data of a page leaves the file, which tifffile does not tell."""
+    layout, handle, size = tif.tiff, tif.filehandle, tif.filehandle.size
+    handle.seek(8 if layout.is_bigtiff else 4)
+    offset, pages = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))[0], 0
+    while offset:
+        count = layout.tagnosize
+        if offset + count <= size:
+            handle.seek(offset)
+            count += struct.unpack(layout.tagnoformat, handle.read(count))[0] * layout.tagsize
+        if offset + count + layout.offsetsize > size:
+            raise ValueError(f"truncated TIFF: page {pages} begins at byte {offset}, the file has {size}")
+        handle.seek(offset + count)
+        offset, pages = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))[0], pages + 1
+    if pages == 0:
+        raise ValueError("truncated TIFF: no page found")
+    for number, page in enumerate(tif.pages):
+        end = max((a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
+        if end > size:
+            raise ValueError(f"truncated TIFF: page {number} ends at byte {end}, the file has {size}")
+
+
+def _length(value: Any, unit: str) -> float | None:
+    """Length in metres, its decimal digits kept; None when it is no positive length."""
+    exponent = _UNITS.get(unit.strip().lower())
+    with contextlib.suppress(ArithmeticError, ValueError, TypeError):
+        if exponent is not None and float(value) > 0:
+            return float(Decimal(str(value)).scaleb(exponent))
+    return None
+
+
+def _tiff_voxel_size(tif: tifffile.TiffFile, dim: int) -> tuple[float, ...] | None:
+    """Voxel size along each array axis from OME, ImageJ or the resolution tags; None if not stated."""
+    tags = tif.pages.first.tags
+    ratios = [tags[name].value if name in tags else (0, 0) for name in ("YResolution", "XResolution")]
+    pixel = [float(f"{den / num:.9g}") if num else None for num, den in ratios]  # per unit of the resolution
+    sides: list[float | None]  # z, y, x
+    if tif.is_ome and tif.ome_metadata:
+        pixels = ElementTree.fromstring(tif.ome_metadata).find(".//{*}Pixels")
+        known: dict[str, str] = {} if pixels is None else dict(pixels.attrib)
+        sides = [
+            _length(known.get(f"PhysicalSize{c}"), known.get(f"PhysicalSize{c}Unit", "µm")) for c in "ZYX"
+        ]
+    elif tif.is_imagej and tif.imagej_metadata:
+        unit = str(tif.imagej_metadata.get("unit", ""))
+        sides = [_length(value, unit) for value in (tif.imagej_metadata.get("spacing"), *pixel)]
+    else:
+        centimetres = {2: 2.54, 3: 1.0}.get(
+            int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 0
+        )
+        sides = [None, *(h and centimetres and _length(f"{h * centimetres:.9g}", "cm") for h in pixel)]
+        if any(h is not None and h > 0.0254 / FINEST_PRINT for h in sides):
+            return None
+    if sides[0] is None and sides[1] == sides[2]:
+        sides[0] = sides[1]  # only the size in the plane is known: the scan is taken for isotropic
+    stated = tuple(h for h in sides[-dim:] if h is not None)
+    return stated if len(stated) == dim else None
+
+
+def write_tiff(file: BinaryIO, labels: npt.NDArray[Any], voxel_size: Sequence[float]) -> None:
+    """Write labels, deflated, with their voxel size as OME metadata.
+
+    Raises:
+        ValueError: Labels that do not fit 32 bits.
+    """
+    low, high = int(labels.min()), int(labels.max())
+    kind = np.result_type(np.min_scalar_type(low), np.min_scalar_type(high))
+    if kind.itemsize > 4:
+        raise ValueError(f"labels from {low} to {high}: expected labels that fit 32 bits")
+    metadata: dict[str, Any] = {"axes": "ZYX"[-labels.ndim :], "Creator": "fetopo"}
+    # tifffile would put time and machine into it; the same image shall give the same file.
+    metadata["UUID"] = str(
+        uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(labels.astype(kind).tobytes()).hexdigest())
+    )
+    for axis, side in zip(metadata["axes"], voxel_size, strict=True):
+        metadata[f"PhysicalSize{axis}"] = format(Decimal(repr(side)).scaleb(6), "f")
+        metadata[f"PhysicalSize{axis}Unit"] = "µm"
+    tifffile.imwrite(
+        file,
+        labels.astype(kind),
+        ome=True,
+        photometric="minisblack",
+        compression="zlib",
+        software="fetopo",
+        metadata=metadata,
+    )

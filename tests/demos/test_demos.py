@@ -1,0 +1,53 @@
+"""Every demo runs, small, alone and on two ranks; they assert their numbers themselves."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mpi4py import MPI
+
+pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts processes of its own")
+
+DEMOS = Path(__file__).parents[2] / "demos"
+SMALL = {"electrode.py": ["--crop", "24", "--cells", "16"]}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("demo", sorted(path.name for path in DEMOS.glob("*.py")))
+def test_demo(tmp_path, demo, ranks):
+    command = [sys.executable, str(DEMOS / demo), *SMALL.get(demo, []), "--output", str(tmp_path / "out")]
+    if ranks > 1:
+        if shutil.which("mpirun") is None:
+            pytest.skip("mpirun is not installed")
+        command = ["mpirun", "-n", str(ranks), *command]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=500, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pictures = list((tmp_path / "out").glob("*.png"))
+    assert pictures
+    assert all(path.stat().st_size > 5000 for path in pictures)
+
+
+def test_demo_fails_when_its_numbers_do_not_hold(tmp_path):
+    """The assertions at the end are reached, and their failure is the exit code."""
+    text = (DEMOS / "electrode.py").read_text(encoding="utf-8")
+    broken = text.replace("design.verified > mean", "design.verified > 10 * mean")
+    assert broken != text
+    (tmp_path / "demos").mkdir()
+    (tmp_path / "demos" / "electrode.py").write_text(broken, encoding="utf-8")
+    image = DEMOS.parent / "meshes" / "electrode_64.tif"
+    command = [
+        sys.executable,
+        "demos/electrode.py",
+        str(image),
+        "--crop",
+        "16",
+        "--cells",
+        "8",
+        "--output",
+        "out",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+    assert done.returncode != 0
+    assert "the design conducts worse than the image" in done.stderr

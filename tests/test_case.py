@@ -1,0 +1,111 @@
+"""Case files: defaults, units, and one sentence for everything that cannot be run."""
+
+import numpy as np
+import pytest
+
+from fetopo.case import CaseError, read_case, start_from_image
+from fetopo.design.cell import Goal
+from fetopo.microstructure.image import Image, write
+
+GOOD = """
+[cell]
+shape = [16, 16]
+[material]
+conductivity = [0.01, 1]
+volume_fraction = 0.5
+[objective]
+maximize = "isotropic"
+"""
+
+
+@pytest.fixture
+def case_file(tmp_path):
+    """Write a case file and return its path."""
+
+    def make(text):
+        path = tmp_path / "case.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return make
+
+
+def test_defaults(case_file):
+    case = read_case(case_file(GOOD))
+    assert case.conductivity == (0.01, 1.0)
+    assert case.lengths == [1.0, 1.0]
+    assert case.filter_radius == pytest.approx(3 / 16)
+    assert case.goal() == Goal("isotropic")
+    assert [stage.beta for stage in case.options().stages] == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_directions(case_file):
+    assert read_case(case_file(GOOD.replace('"isotropic"', '"y"'))).goal() == Goal("along", (0.0, 1.0))
+    assert read_case(case_file(GOOD.replace('"isotropic"', "[1, 2]"))).goal() == Goal("along", (1.0, 2.0))
+
+
+REFUSED = [
+    ("unknown key", GOOD + "[filter]\nradios = 0.1", "unknown key filter.radios"),
+    ("unknown section", GOOD + "[fitler]\nradius = 0.1", "unknown key fitler"),
+    ("missing key", GOOD.replace("volume_fraction = 0.5", ""), "missing key material.volume_fraction"),
+    ("wrong type", GOOD.replace("0.5", '"half"'), "material.volume_fraction"),
+    ("a flag is no number", GOOD.replace("0.5", "true"), "material.volume_fraction"),
+    ("out of range", GOOD.replace("0.5", "1.5"), "material.volume_fraction"),
+    ("not finite", GOOD.replace("0.01", "nan"), "material.conductivity"),
+    ("order", GOOD.replace("[0.01, 1]", "[1, 0.01]"), "material.conductivity"),
+    ("no such goal", GOOD.replace('"isotropic"', '"up"'), "objective.maximize"),
+    ("no such axis", GOOD.replace('"isotropic"', '"z"'), "objective.maximize"),
+    ("zero direction", GOOD.replace('"isotropic"', "[0, 0]"), "objective.maximize"),
+    ("two goals", GOOD + "target = [[0.2, 0], [0, 0.2]]", "objective"),
+    ("empty cell", GOOD.replace("[16, 16]", "[16, 0]"), "cell.shape"),
+    ("1D", GOOD.replace("[16, 16]", "[16]"), "cell.shape"),
+    ("half a voxel", GOOD.replace("[16, 16]", "[16.5, 16]"), "cell.shape"),
+    ("lengths of another dimension", GOOD.replace("16]\n", "16]\nlengths = [1.0]\n"), "cell.lengths"),
+    ("filter as wide as the cell", GOOD + "[filter]\nradius = 0.6", "filter.radius"),
+    ("missing image", GOOD + '[start]\nimage = "nowhere.tif"', "start.image"),
+    ("not TOML", "[cell", "not a TOML file"),
+]
+
+
+@pytest.mark.parametrize(("text", "key"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+def test_refused_with_one_sentence_that_names_the_key(case_file, text, key):
+    with pytest.raises(CaseError) as error:
+        read_case(case_file(text))
+    message = str(error.value)
+    assert key in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("value", [0.36, 0.02])
+def test_isotropic_target_outside_the_hashin_shtrikman_bounds(case_file, value):
+    text = GOOD.replace('maximize = "isotropic"', f"target = [[{value}, 0], [0, {value}]]")
+    with pytest.raises(CaseError, match=r"objective\.target.*Hashin–Shtrikman bounds are \[0\.029.*, 0\.342"):
+        read_case(case_file(text))
+
+
+def test_isotropic_target_inside_them(case_file):
+    text = GOOD.replace('maximize = "isotropic"', "target = [[0.2, 0], [0, 0.2]]")
+    assert read_case(case_file(text)).goal().kind == "target"
+
+
+def test_missing_case_file(tmp_path):
+    with pytest.raises(CaseError, match="no such case file"):
+        read_case(tmp_path / "nowhere.toml")
+
+
+def test_start_from_image(case_file, tmp_path):
+    labels = np.zeros((8, 8), dtype=np.uint8)
+    labels[:4] = 3
+    write(tmp_path / "start.tif", Image(labels, (1e-6, 1e-6)))
+    path = case_file(GOOD + '[start]\nimage = "start.tif"\nphase = 3')
+    start = start_from_image(read_case(path), path)
+    assert start.shape == (16, 16)
+    assert start[3, 5] == pytest.approx(0.8)
+    assert start[12, 5] == pytest.approx(0.2)
+
+
+def test_start_from_image_without_that_phase(case_file, tmp_path):
+    write(tmp_path / "start.tif", Image(np.eye(8, dtype=np.uint8), (1e-6, 1e-6)))
+    path = case_file(GOOD + '[start]\nimage = "start.tif"\nphase = 7')
+    with pytest.raises(CaseError, match=r"start\.image"):
+        start_from_image(read_case(path), path)

@@ -1,0 +1,160 @@
+"""The command line as other programs and mpirun see it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from fetopo.microstructure.image import Image, read, write
+
+pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts processes of its own")
+
+ELECTRODE = Path(__file__).parents[1] / "meshes" / "electrode_64.tif"
+CASE = """
+[cell]
+shape = [24, 20]
+[material]
+conductivity = [0.0, 1.0]
+volume_fraction = 0.5
+[objective]
+maximize = "isotropic"
+[optimizer]
+betas = [1, 8, 32]
+stage_iterations = 8
+final_iterations = 8
+"""
+
+
+def fetopo(*arguments, ranks=1, cwd=None):
+    """Run the command; returns the finished process with its output as text."""
+    command = [sys.executable, "-m", "fetopo.cli", *map(str, arguments)]
+    if ranks > 1:
+        if shutil.which("mpirun") is None:
+            pytest.skip("mpirun is not installed")
+        command = ["mpirun", "-n", str(ranks), *command]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+@pytest.fixture
+def channel(tmp_path):
+    """A straight channel along axis 0 that takes a quarter of the image."""
+    labels = np.ones((8, 8, 8), dtype=np.uint8)
+    labels[:, 2:6, 2:6] = 0
+    path = tmp_path / "channel.tif"
+    write(path, Image(labels, (1e-6,) * 3))
+    return path
+
+
+def test_help():
+    done = fetopo("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in ("characterize", "tortuosity", "design"))
+
+
+def test_characterize_prints_one_json_object():
+    done = fetopo("characterize", ELECTRODE, "--phase", 0, "--crop", 32, "--json")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert {
+        "shape", "porosity", "volume_fractions", "percolating_fraction", "mean_chord_length",
+        "specific_surface", "two_point_correlation", "lineal_path",
+    } <= set(values)  # fmt: skip
+    assert values["shape"] == [32, 32, 32]
+    assert values["volume_fractions"]["0"] == values["porosity"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_tortuosity_of_a_straight_channel(channel, ranks):
+    done = fetopo("tortuosity", channel, "--json", ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert values["porosity"] == 0.25
+    assert values["relative_diffusivity"] == pytest.approx([0.25, 0, 0], abs=1e-9)
+    # An infinite factor is null: JSON knows no infinity.
+    assert values["tortuosity_factor"][0] == pytest.approx(1)
+    assert values["tortuosity_factor"][1:] == [None, None]
+    assert "does not connect the faces of axis 1" in done.stderr
+
+
+def test_tortuosity_of_a_raw_image(tmp_path):
+    np.zeros((6, 5, 4), dtype=np.uint8).tofile(tmp_path / "full.raw")
+    done = fetopo(
+        "tortuosity", tmp_path / "full.raw", "--shape", "6,5,4", "--dtype", "uint8", "--axis", 1, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["relative_diffusivity"] == pytest.approx([1.0])
+
+
+def test_design_leaves_all_its_files(tmp_path):
+    (tmp_path / "case.toml").write_text(CASE, encoding="utf-8")
+    done = fetopo("design", "case.toml", "--output", "out", "--json", ranks=2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    printed, written = json.loads(done.stdout), json.loads((tmp_path / "out" / "result.json").read_text())
+    assert printed == written
+    assert {
+        "objective", "constraints", "effective_tensor", "target", "bound_fraction", "iterations", "converged",
+        "grey_level", "verified",
+    } <= set(written)  # fmt: skip
+    assert 0.5 < written["bound_fraction"] <= 1
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {
+        "result.json", "history.csv", "design.tif", "design.xdmf", "design.h5",
+        "density.png", "flux.png", "convergence.png",
+    }  # fmt: skip
+    design = read(tmp_path / "out" / "design.tif")
+    assert design.shape == (24, 20)
+    assert design.phases[1] == pytest.approx(written["verified"]["volume_fraction"])
+    assert len((tmp_path / "out" / "history.csv").read_text().splitlines()) == written["iterations"] + 1
+    assert "iteration" in done.stderr
+
+    again = fetopo("design", "case.toml", "--output", "out", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "already holds a result" in again.stderr
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == written
+
+
+BAD = [
+    ("unknown key", CASE + "[filter]\nradios = 1", "unknown key filter.radios"),
+    ("target", CASE.replace('maximize = "isotropic"', "target = [[0.9, 0], [0, 0.9]]"), "objective.target"),
+    ("image", CASE + '[start]\nimage = "nowhere.tif"', "start.image"),
+    ("type", CASE.replace("0.5", "'half'"), "material.volume_fraction"),
+]
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize(("text", "key"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+def test_bad_case_is_one_sentence_and_exit_code_2(tmp_path, text, key, ranks):
+    (tmp_path / "case.toml").write_text(text, encoding="utf-8")
+    done = fetopo("design", "case.toml", "--output", "out", ranks=ranks, cwd=tmp_path)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("fetopo: ")]
+    assert len(lines) == 1
+    assert key in lines[0]
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip() == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("tortuosity", "nowhere.tif"), "nowhere.tif"),
+        (("tortuosity", ELECTRODE, "--phase", 9), "phase 9"),
+        (("tortuosity", ELECTRODE, "--axis", 3), "--axis"),
+        (("characterize", ELECTRODE, "--crop", 65), "crop"),
+        (("characterize", ELECTRODE, "--no-such-option"), "--no-such-option"),
+        (("design", "nowhere.toml", "--output", "out"), "nowhere.toml"),
+        (("anneal",), "anneal"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_bad_arguments(tmp_path, arguments, words):
+    done = fetopo(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
