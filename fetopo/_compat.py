@@ -52,6 +52,19 @@ def geometry_dofmap(mesh: Any) -> npt.NDArray[np.int32]:
     return mesh.geometry.dofmap if VERSION < (0, 11) else mesh.geometry.dofmaps[0]
 
 
+def index_map(
+    comm: MPI.Comm, owned: int, ghosts: npt.NDArray[np.int64], owners: npt.NDArray[np.int32]
+) -> Any:
+    """Index map from the number of owned indices and the global numbers and owners of the ghosts."""
+    # The constructor that finds the neighbours itself takes a tag since 0.10; this one never changed.
+    asked = np.zeros(comm.size, dtype=np.int32)
+    asked[owners] = 1
+    asking = np.empty_like(asked)
+    comm.Alltoall(asked, asking)
+    neighbours = [np.flatnonzero(flags).astype(np.int32) for flags in (asked, asking)]
+    return dolfinx.common.IndexMap(comm, owned, neighbours, ghosts, owners)
+
+
 def space_with_dofs(V: Any, index_map: Any, cell_dofs: npt.NDArray[np.int32]) -> Any:
     """The space `V` with another numbering: `cell_dofs[cell, i]` are local indices into `index_map`."""
     table = _cpp.graph.AdjacencyList_int32(np.ascontiguousarray(cell_dofs, dtype=np.int32))

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from dolfinx import la
-from dolfinx.common import IndexMap
 from mpi4py import MPI
 
-from fetopo._compat import space_with_dofs
+from fetopo._compat import index_map, space_with_dofs
 
 # Coordinates are compared on a grid of this many steps per edge of the cell. Points that fall into
 # different steps by round-off are caught by the next shift of the grid.
@@ -58,8 +57,8 @@ def periodic_space(V: Any, lower: npt.ArrayLike, upper: npt.ArrayLike, *, comple
         )
     masters = np.arange(first, first + owned, dtype=np.int64)
     masters[faces] = master
-    index_map, local = _renumber(comm, imap, masters)
-    return space_with_dofs(V, index_map, local[V.dofmap.list])
+    renumbered, local = _renumber(comm, imap, masters)
+    return space_with_dofs(V, renumbered, local[V.dofmap.list])
 
 
 def _exchange(
@@ -136,12 +135,13 @@ def _renumber(
     number_all, owner_all = _to_ghosts(imap, new_number), _to_ghosts(imap, owner)
     ghost = np.flatnonzero(owner_all != comm.rank)
     ghosts, position = np.unique(number_all[ghost], return_index=True)
-    index_map = IndexMap(comm, new_owned, ghosts, owner_all[ghost][position].astype(np.int32))
+    owners = owner_all[ghost][position].astype(np.int32)
+    renumbered = index_map(comm, new_owned, ghosts, owners)
     local = np.empty(number_all.size, dtype=np.int32)
     mine = owner_all == comm.rank
     local[mine] = number_all[mine] - offset
     local[ghost] = new_owned + np.searchsorted(ghosts, number_all[ghost])
-    return index_map, local
+    return renumbered, local
 
 
 def _to_ghosts(imap: Any, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
