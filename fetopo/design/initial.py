@@ -14,6 +14,9 @@ from fetopo.microstructure.mesh import UnitCell
 
 Array = npt.NDArray[np.float64]
 
+#: Shift of the inclusions from the middle, in voxels along each axis.
+_OFF_GRID = np.array([0.31, 0.17, 0.23])
+
 
 def cell_positions(cell: UnitCell) -> Array:
     """Midpoints of the owned cells relative to the box, shape (n, d), in [0, 1]."""
@@ -36,9 +39,12 @@ def random_field(cell: UnitCell, *, seed: int = 0, waves: int = 1) -> Array:
 def inclusion_field(cell: UnitCell) -> Array:
     """Distance from the middle of the cell, in 3D also from its corners: inclusions in a connected matrix.
 
-    Their arrangement (square, body-centred cubic) is that of a good conductor around a poor one.
+    Their arrangement (square, body-centred cubic) is that of a good conductor around a poor one. It is
+    shifted by fractions of a voxel: a design as symmetric as its grid may sit on a ridge between better
+    ones, and round-off, which differs with the number of ranks, would choose the side.
     """
-    x = cell_positions(cell) - 0.5
+    shift = 0.0 if cell.grid is None else _OFF_GRID[: cell.dim] / np.array(cell.grid)
+    x = (cell_positions(cell) - shift) % 1.0 - 0.5
     distance = np.linalg.norm(x, axis=1)
     return distance if cell.dim == 2 else np.minimum(distance, np.linalg.norm(0.5 - np.abs(x), axis=1))
 

@@ -20,7 +20,8 @@ class TaylorTest:
         steps: the step sizes h.
         first, second: |J(m + h dm) − J(m)| and |J(m + h dm) − J(m) − h dJ/dm·dm| for each.
         rates: observed orders of `second` between steps; 2 for a correct derivative.
-        exact: whether `second` is nothing but round-off, as for a functional linear in m.
+        exact: whether `second` is nothing but noise (round-off, or 1e-9 of `first`), as for a functional
+            linear in m.
     """
 
     steps: Array
@@ -68,7 +69,9 @@ def taylor_test(
     base = J(m)
     first = np.abs(values - base)
     second = np.abs(values - base - steps * slope)
+    # Round-off, or what iterative solvers leave, next to the first order term.
     noise = 100 * np.finfo(float).eps * max(abs(base), np.abs(values).max(), steps[0] * abs(slope))
+    noise = max(noise, 1e-9 * first.max())
     floor = np.maximum(second, 1e-300)
     rates = np.log2(floor[:-1] / floor[1:])
     return TaylorTest(steps, first, second, rates, bool((second < noise).all()))

@@ -59,8 +59,9 @@ def pin_islands(V: Any) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]
     """What makes a pure Neumann or periodic problem on V solvable.
 
     Returns:
-        One owned degree of freedom of every component but the largest, to be fixed, and the indicator of
-        the largest component over local degrees of freedom, which spans the remaining null space.
+        One degree of freedom of every component but the largest, to be fixed, on its owner and on every
+        rank that has it as a ghost (both sum into its row), and the indicator of the largest component over
+        local degrees of freedom, which spans the remaining null space.
     """
     count, component = label_components(V)
     indicator = (component == 0).astype(float)
@@ -72,6 +73,5 @@ def pin_islands(V: Any) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]
     np.minimum.at(first, own, np.arange(imap.size_local) + int(imap.local_range[0]))
     lowest = np.empty_like(first)
     comm.Allreduce(first, lowest, op=MPI.MIN)
-    chosen = lowest[1:] - int(imap.local_range[0])
-    chosen = chosen[(chosen >= 0) & (chosen < imap.size_local)]
-    return np.sort(chosen).astype(np.int32), indicator
+    numbers = imap.local_to_global(np.arange(component.size, dtype=np.int32))
+    return np.flatnonzero(np.isin(numbers, lowest[1:])).astype(np.int32), indicator

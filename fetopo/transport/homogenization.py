@@ -80,7 +80,8 @@ class CellProblem:
             nullspace.x.array[:] = 1.0
             return [], nullspace
         pinned, nullspace.x.array[:] = pin_islands(self.V)
-        islands = self.cell.mesh.comm.allreduce(pinned.size)
+        owned_here = self.V.dofmap.index_map.size_local
+        islands = self.cell.mesh.comm.allreduce(int((pinned < owned_here).sum()))
         if not islands:
             return [], nullspace
         get_logger(__name__, self.cell.mesh.comm).info(

@@ -69,6 +69,10 @@ class LinearSolver:
 
     def _set_options(self, petsc_options: PetscOptions | None, prefix: str) -> None:
         options = default_options(self.a.mesh.topology.dim)
+        if self._nullspace is not None:
+            # The default on the coarsest level, elimination, divides by zero when a singular matrix
+            # happens to be singular to the last bit.
+            options["pc_hypre_boomeramg_relax_type_coarse"] = "symmetric-SOR/Jacobi"
         if petsc_options is not None:
             if {"ksp_type", "pc_type"} & set(petsc_options):
                 options = {}
