@@ -73,6 +73,9 @@ class LinearSolver:
             # The default on the coarsest level, elimination, divides by zero when a singular matrix
             # happens to be singular to the last bit.
             options["pc_hypre_boomeramg_relax_type_coarse"] = "symmetric-SOR/Jacobi"
+            if self.A.getSize()[0] < 64:
+                # A matrix that small is the coarsest level itself, and is eliminated all the same.
+                options["pc_type"] = "jacobi"
         if petsc_options is not None:
             if {"ksp_type", "pc_type"} & set(petsc_options):
                 options = {}
