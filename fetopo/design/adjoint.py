@@ -73,7 +73,6 @@ class FormFunctional:
         self._residual = fem.form(state.F)
         sensitivity = ufl.action(ufl.adjoint(ufl.derivative(state.F, rho)), self.adjoint)
         self._derivative = fem.form(partial - sensitivity)
-        self._symmetric: bool | None = None
         self._transposed: LinearSolver | None = None
 
     def value(self) -> float:
@@ -95,9 +94,7 @@ class FormFunctional:
         assert state is not None
         source = assemble_dual(self._source)
         zero_on_boundary(source, state.bcs)
-        if self._symmetric is None:
-            self._symmetric = state.solver.is_symmetric()
-        if self._symmetric:
+        if state.symmetric:
             multiple = self._multiple_of_load(owned(source))
             if multiple is not None:
                 self.adjoint.x.array[:] = multiple * state.u.x.array

@@ -156,6 +156,8 @@ class Interpolation:
         if not (0 < low < high < np.inf):
             raise ValueError(f"conductivities must satisfy 0 < low < high, found {low} and {high}")
         self.low, self.high, self.law = float(low), float(high), law
+        # Constants, not literals: other values need no other compiled form.
+        self._low, self._high = fem.Constant(mesh, self.low), fem.Constant(mesh, self.high)
         self._penalty = fem.Constant(mesh, float(penalty))
         self._rho: Array = np.zeros(0)
 
@@ -169,7 +171,7 @@ class Interpolation:
 
     def ufl(self, rho: Any) -> Any:
         """κ(ρ) as UFL; follows changes of the penalty."""
-        return self.law(rho, self.low, self.high, self._penalty)
+        return self.law(rho, self._low, self._high, self._penalty)
 
     def forward(self, rho: Array) -> Array:
         """κ per cell; remembers the point for :meth:`vjp`."""

@@ -98,6 +98,11 @@ class LinearSolver:
         self.A.assemble()
         self.ksp.setOperators(self.A)
 
+    def use(self, ksp_type: str) -> None:
+        """Change the Krylov method."""
+        self.ksp.setType(ksp_type)
+        self.options["ksp_type"] = ksp_type
+
     def set_tolerance(self, rtol: float) -> None:
         """Relative tolerance of the following solves."""
         self.ksp.setTolerances(rtol=rtol)
@@ -176,10 +181,18 @@ class LinearState:
         self._residual = fem.form(F)
         self.jacobian = jacobian
         self._step = fem.Function(u.function_space)
+        self._chosen = "ksp_type" in (petsc_options or {})
+        #: Whether the matrix is symmetric; known after the first solve.
+        self.symmetric: bool | None = None
 
     def solve(self) -> None:
         """Assemble with the present coefficients and solve."""
         self.solver.assemble()
+        if self.symmetric is None:
+            self.symmetric = self.solver.is_symmetric()
+            if not self.symmetric and not self._chosen:
+                # Conjugate gradients, the default, need a symmetric matrix.
+                self.solver.use("gmres")
         guess = self._step.x.array
         guess[:] = self.u.x.array
         # The boundary values alone give the right-hand side; what is solved for vanishes on the boundary.

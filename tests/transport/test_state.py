@@ -167,3 +167,18 @@ def test_owned_is_a_view(comm):
     n = V.dofmap.index_map.size_local
     assert (f.x.array[:n] == 3).all()
     assert owned(f).size == n
+
+
+def test_problem_without_symmetry_needs_no_options(comm):
+    """Advection and diffusion on (0, 1), u = (1 − exp(w x))/(1 − exp(w)): the default solver copes."""
+    mesh = dmesh.create_unit_square(comm, 64, 4, dmesh.CellType.quadrilateral)
+    V = fem.functionspace(mesh, ("Lagrange", 1))
+    u, v, w = fem.Function(V), ufl.TestFunction(V), 4.0
+    ends = [fem.locate_dofs_geometrical(V, lambda x, at=at: np.isclose(x[0], at)) for at in (0.0, 1.0)]
+    bcs = [fem.dirichletbc(value, dofs, V) for value, dofs in zip((0.0, 1.0), ends, strict=True)]
+    state = LinearState(ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx + w * u.dx(0) * v * ufl.dx, u, bcs)
+    state.solve()
+    assert state.symmetric is False
+    exact = fem.Function(V)
+    exact.interpolate(lambda x: np.expm1(w * x[0]) / np.expm1(w))
+    assert np.abs(u.x.array - exact.x.array).max() < 1e-3
