@@ -8,7 +8,8 @@ import contextlib
 import logging
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,19 +17,33 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from fetopo.microstructure._tiff import read_tiff, write_tiff
+from fetopo.microstructure._files import SUFFIXES, opened
+from fetopo.microstructure._tiff import write_tiff
+from fetopo.microstructure._vti import write_vti
+from fetopo.microstructure._window import Crop, check_shape, crop_window, share, slab_window
+from fetopo.microstructure.connectivity import (
+    Connectivity,
+    Mask,
+    connectivity,
+    percolating,
+    percolating_fraction,
+    percolating_parts,
+    trim,
+)
+
+__all__ = [
+    "DEFAULT_VOXEL_SIZE", "SUFFIXES", "Connectivity", "Crop", "GreyImage", "Image", "Mask", "VoxelSize",
+    "connectivity", "percolating", "percolating_fraction", "percolating_parts", "read", "read_grey",
+    "read_slab", "trim", "voxel_sides", "write",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_VOXEL_SIZE = 1.0e-6
 """Side of a voxel in metres where neither the caller nor the file says what it is."""
 
-SUFFIXES = (".tif", ".tiff", ".npy", ".npz", ".raw")
-
 VoxelSize = float | Sequence[float]
-Mask = npt.NDArray[np.bool_]
 
 
 def voxel_sides(voxel_size: VoxelSize, dim: int) -> tuple[float, ...]:
@@ -52,30 +67,35 @@ def voxel_sides(voxel_size: VoxelSize, dim: int) -> tuple[float, ...]:
     return tuple(float(h) for h in np.broadcast_to(sides, (dim,)))
 
 
+def _native(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _check_finite(values: npt.NDArray[Any], expected: str) -> None:
+    finite = np.isfinite(values)
+    if not finite.all():
+        count = values.size - int(np.count_nonzero(finite))
+        raise ValueError(f"image holds {count} values that are NaN or infinite: expected {expected}")
+
+
 def _as_labels(values: npt.ArrayLike) -> npt.NDArray[Any]:
     """Array as integer labels in native byte order, read-only; booleans become 0 and 1."""
     labels = np.asarray(values)
-    if labels.ndim not in (2, 3):
-        raise ValueError(f"image has {labels.ndim} dimensions (shape {labels.shape}): expected 2 or 3")
-    if labels.size == 0:
-        raise ValueError(
-            f"image is empty (shape {labels.shape}): expected at least one voxel along each axis"
-        )
+    check_shape(labels.shape)
     if labels.dtype.kind == "b":
         labels = labels.astype(np.uint8)
     elif labels.dtype.kind == "f":
-        if not np.isfinite(labels).all():
-            count = int(labels.size - np.isfinite(labels).sum())
-            raise ValueError(f"image holds {count} values that are NaN or infinite: expected integer labels")
+        _check_finite(labels, "integer labels")
         fraction = labels != np.rint(labels)
         if fraction.any():
             raise ValueError(
-                f"image holds {labels[fraction][0]}: expected integer labels (segment a grey image first)"
+                f"image holds {labels[fraction][0]}: expected integer labels "
+                "(read_grey and segment make them from a grey image)"
             )
         labels = labels.astype(np.int64)
     elif labels.dtype.kind not in "iu":
         raise ValueError(f"image has values of type {labels.dtype}: expected integer labels")
-    labels = labels.astype(labels.dtype.newbyteorder("="), copy=False).view()
+    labels = _native(labels).view()
     labels.flags.writeable = False
     return labels
 
@@ -128,18 +148,13 @@ class Image:
             found, counts = np.unique(self.labels, return_counts=True)
         return {int(label): int(count) / self.labels.size for label, count in zip(found, counts, strict=True)}
 
-    def crop(self, n: int) -> "Image":
-        """Centred cube (square) of n voxels a side: start (N − n)//2 along each axis.
+    def crop(self, crop: Crop) -> "Image":
+        """Part of the image: a centred cube (square), start (N − n)//2 along each axis, or (start, shape).
 
         Raises:
-            ValueError: n is not positive or larger than the image.
+            ValueError: The crop is empty or leaves the image.
         """
-        if not 0 < n <= min(self.shape):
-            raise ValueError(
-                f"crop of {n} voxels from an image of shape {self.shape}: expected 1 to {min(self.shape)}"
-            )
-        window = tuple(slice((size - n) // 2, (size - n) // 2 + n) for size in self.shape)
-        return Image(self.labels[window].copy(), self.voxel_size)
+        return Image(self.labels[crop_window(self.shape, crop)].copy(), self.voxel_size)
 
     def mask(self, phase: int | Iterable[int]) -> Mask:
         """Voxels that belong to a phase, or to any of several.
@@ -180,136 +195,163 @@ class Image:
         return Image(self.mask(phase).astype(np.uint8), self.voxel_size)
 
 
-def percolating_parts(mask: Mask, axes: Sequence[int] | None = None) -> list[Mask]:
-    """Parts of a phase that connect opposite faces of the image, for several axes with one labelling.
-
-    Voxels are connected through their faces (edges in 2D); the image is not continued beyond its border.
+@dataclass(frozen=True, eq=False)
+class GreyImage:
+    """Grey image, such as a tomogram before it is segmented: one number per voxel.
 
     Args:
-        mask: Voxels of the phase.
-        axes: Axes to test; all when None.
-
-    Returns:
-        One mask per axis: the voxels whose cluster touches both faces normal to it.
+        values: Grey values, 2D or 3D, integer or floating point.
+        voxel_size: Side of a voxel along each axis [m]; one number stands for all axes.
 
     Raises:
-        ValueError: An axis does not exist.
+        ValueError: The array is empty, not 2D or 3D, no real numbers, holds NaN, or a side is not positive.
     """
-    axes = range(mask.ndim) if axes is None else axes
-    for axis in axes:
-        if not 0 <= axis < mask.ndim:
-            raise ValueError(f"axis is {axis}: expected 0 to {mask.ndim - 1}")
-    clusters, count = ndimage.label(mask)
-    parts = []
-    for axis in axes:
-        through = np.zeros(count + 1, dtype=bool)
-        through[np.intersect1d(clusters.take(0, axis), clusters.take(-1, axis))] = True
-        through[0] = False
-        parts.append(through[clusters])
-    return parts
 
+    values: npt.NDArray[Any]
+    voxel_size: tuple[float, ...] = (DEFAULT_VOXEL_SIZE,)
 
-def percolating(mask: Mask, axis: int) -> Mask:
-    """Part of a phase that connects the two opposite faces normal to `axis` (see `percolating_parts`)."""
-    return percolating_parts(mask, [axis])[0]
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values)
+        check_shape(values.shape)
+        if values.dtype.kind not in "biuf":
+            raise ValueError(f"grey image has values of type {values.dtype}: expected real numbers")
+        if values.dtype.kind == "f":
+            _check_finite(values, "finite grey values")
+        values = (values.view(np.uint8) if values.dtype == bool else _native(values)).view()
+        values.flags.writeable = False
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "voxel_size", voxel_sides(self.voxel_size, values.ndim))
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of voxels along each axis."""
+        return self.values.shape
 
-def percolating_fraction(mask: Mask, axis: int) -> float:
-    """Share [-] of a phase that connects the two faces normal to `axis`; 0 for a phase without voxels."""
-    return int(np.count_nonzero(percolating(mask, axis))) / max(1, int(np.count_nonzero(mask)))
+    @property
+    def dim(self) -> int:
+        """Number of axes, 2 or 3."""
+        return self.values.ndim
 
-
-def trim(mask: Mask, axis: int) -> tuple[Mask, float]:
-    """Phase without the clusters that cannot carry a steady current along `axis`.
-
-    Returns:
-        The percolating part, and the share [-] of the phase that was removed.
-    """
-    kept = percolating(mask, axis)
-    total = max(1, int(np.count_nonzero(mask)))
-    removed = (int(np.count_nonzero(mask)) - int(np.count_nonzero(kept))) / total
-    logger.info("trim along axis %d removes %.3g of the phase", axis, removed)
-    return kept, removed
+    def crop(self, crop: Crop) -> "GreyImage":
+        """Part of the image: a centred cube of so many voxels a side, or (start, shape)."""
+        return GreyImage(self.values[crop_window(self.shape, crop)].copy(), self.voxel_size)
 
 
 def read(
     path: str | os.PathLike[str],
     *,
+    crop: Crop | None = None,
+    slab: tuple[int, int] | None = None,
     voxel_size: VoxelSize | None = None,
     shape: Sequence[int] | None = None,
     dtype: npt.DTypeLike | None = None,
     name: str | None = None,
 ) -> Image:
-    """Read a labelled image: .tif/.tiff (multi-page, compressed), .npy, .npz or .raw (C order).
+    """Read a labelled image: .tif/.tiff, .npy, .npz, .vti, .raw (C order), or a folder of slices.
+
+    Only the part asked for is held in memory: .npy, .raw and uncompressed TIFF are memory-mapped, of
+    compressed TIFF and of folders the pages of the part are decoded, .npz is unpacked row by row.
 
     Args:
-        path: File; the suffix tells the format.
+        path: File, its suffix tells the format; or folder of two-dimensional slices of one type (.tif, .png,
+            .bmp, .jpg), taken in natural order of their names along axis 0.
+        crop: Part to read: side of the centred cube in voxels, or (start, shape) along each axis.
+        slab: First and last (excluded) row along axis 0, of the crop when there is one (see `read_slab`).
         voxel_size: Side of a voxel [m], one or one per axis. None takes what the file says (OME, ImageJ, a
-            fine enough resolution tag, the array `voxel_size` of an .npz), else 1e-6 m.
+            fine enough resolution tag, the array `voxel_size` of an .npz, a .vti's spacing), else 1e-6 m.
         shape: Voxels along each axis; .raw only, required.
         dtype: Type of a value; .raw only, required.
-        name: Array of an .npz that holds several; `labels` when None and present.
+        name: Array of an .npz or .vti that holds several; `labels` when None and present.
 
     Returns:
         The image.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Unknown suffix, truncated or inconsistent file, or contents that are no labelled image.
+        ValueError: Unknown suffix, truncated or inconsistent file, a crop that leaves the image, or contents
+            that are no labelled image.
     """
+    return _load(
+        Image, path, crop, lambda rows: slab, voxel_size=voxel_size, shape=shape, dtype=dtype, name=name
+    )
+
+
+def read_grey(
+    path: str | os.PathLike[str],
+    *,
+    crop: Crop | None = None,
+    slab: tuple[int, int] | None = None,
+    voxel_size: VoxelSize | None = None,
+    shape: Sequence[int] | None = None,
+    dtype: npt.DTypeLike | None = None,
+    name: str | None = None,
+) -> GreyImage:
+    """Read a grey image, to be segmented by :mod:`fetopo.microstructure.segment`; arguments as for `read`."""
+    return _load(
+        GreyImage, path, crop, lambda rows: slab, voxel_size=voxel_size, shape=shape, dtype=dtype, name=name
+    )
+
+
+def read_slab(
+    path: str | os.PathLike[str], rank: int, size: int, *, crop: Crop | None = None, **options: Any
+) -> tuple[Image, int]:
+    """Read the share of one rank: contiguous rows along axis 0, at most one more than another rank's.
+
+    Args:
+        path: File or folder, as for `read`.
+        rank: The rank, 0 to size − 1 (`comm.rank`).
+        size: Number of ranks (`comm.size`).
+        crop: Part of the image that is shared out.
+        **options: `voxel_size`, `shape`, `dtype` and `name`, as for `read`.
+
+    Returns:
+        The slab, and the row of the (cropped) image where it begins.
+
+    Raises:
+        ValueError: As `read`; more ranks than rows, on every rank.
+    """
+    first: list[int] = []
+
+    def slab(rows: int) -> tuple[int, int]:
+        first.append(share(rows, rank, size)[0])
+        return share(rows, rank, size)
+
+    found: Image = _load(Image, path, crop, slab, **options)
+    return found, first[0]
+
+
+def _load(
+    kind: Any,
+    path: str | os.PathLike[str],
+    crop: Crop | None,
+    slab: Callable[[int], tuple[int, int] | None],
+    *,
+    voxel_size: VoxelSize | None = None,
+    shape: Sequence[int] | None = None,
+    dtype: npt.DTypeLike | None = None,
+    name: str | None = None,
+) -> Any:
+    """Image or grey image of a part of a file; everything that can be known is checked before it is read."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such image file")
-    suffix = path.suffix.lower()
-    if suffix != ".raw" and (shape is not None or dtype is not None):
-        raise ValueError(f"{path}: shape and dtype are for .raw files; a {suffix} file holds its own")
-    size: VoxelSize | None = None
     try:
-        if suffix in (".tif", ".tiff"):
-            labels, size = read_tiff(path)
-        elif suffix == ".npy":
-            labels = np.load(path, allow_pickle=False)
-        elif suffix == ".npz":
-            labels, size = _read_npz(path, name)
-        elif suffix == ".raw":
-            labels = _read_raw(path, shape, dtype)
-        else:
-            raise ValueError(f"unknown suffix '{path.suffix}': expected one of {', '.join(SUFFIXES)}")
-        if voxel_size is None and size is None:
-            logger.info("%s names no voxel size: %g m assumed", path, DEFAULT_VOXEL_SIZE)
-        size = voxel_size if voxel_size is not None else size
-        return Image(labels, voxel_sides(DEFAULT_VOXEL_SIZE if size is None else size, np.ndim(labels)))
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        with opened(path, shape, dtype, name) as source:
+            check_shape(source.shape)
+            window = crop_window(source.shape, crop)
+            window = slab_window(window, slab(window[0].stop - window[0].start))
+            size = source.voxel_size if voxel_size is None else voxel_size
+            if size is None:
+                logger.info("%s names no voxel size: %g m assumed", path, DEFAULT_VOXEL_SIZE)
+            sides = voxel_sides(DEFAULT_VOXEL_SIZE if size is None else size, len(source.shape))
+            return kind(source.load(window), sides)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _read_npz(path: Path, name: str | None) -> tuple[npt.NDArray[Any], VoxelSize | None]:
-    with np.load(path, allow_pickle=False) as archive:
-        names = [key for key in archive.files if key != "voxel_size"]
-        if name is None:
-            name = "labels" if "labels" in names else names[0] if len(names) == 1 else None
-        if name not in names:
-            raise ValueError(
-                f"array {name or 'not named'}: expected one of {', '.join(names) or 'none found'}"
-            )
-        size = archive["voxel_size"] if "voxel_size" in archive.files else None
-        return archive[name], size
-
-
-def _read_raw(path: Path, shape: Sequence[int] | None, dtype: npt.DTypeLike | None) -> npt.NDArray[Any]:
-    if shape is None or dtype is None:
-        raise ValueError(f"a .raw file needs shape and dtype, found shape {shape} and dtype {dtype}")
-    if any(n < 1 for n in shape):
-        raise ValueError(f"shape is {tuple(shape)}: expected positive numbers of voxels")
-    kind = np.dtype(dtype)
-    expected, found = int(np.prod(shape, dtype=np.int64)) * kind.itemsize, path.stat().st_size
-    if expected != found:
-        raise ValueError(f"file has {found} bytes: expected {expected} for shape {tuple(shape)} of {kind}")
-    return np.fromfile(path, dtype=kind).reshape(shape)
-
-
 def write(path: str | os.PathLike[str], image: Image) -> None:
-    """Write an image with its voxel size: .tif/.tiff (deflate, OME metadata), .npz, or .npy (labels only).
+    """Write an image with its voxel size: .tif/.tiff (deflate, OME metadata), .npz, .vti, or .npy (labels
+    only).
 
     The file appears under its name only once it is complete.
 
@@ -322,11 +364,13 @@ def write(path: str | os.PathLike[str], image: Image) -> None:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in (".tif", ".tiff", ".npy", ".npz"):
-        raise ValueError(f"{path}: cannot write suffix '{path.suffix}': expected .tif, .tiff, .npy or .npz")
+    if suffix not in (".tif", ".tiff", ".npy", ".npz", ".vti"):
+        raise ValueError(f"{path}: cannot write suffix '{path.suffix}': expected .tif, .npy, .npz or .vti")
     with _replacing(path) as file:
         if suffix == ".npy":
             np.save(file, image.labels, allow_pickle=False)
+        elif suffix == ".vti":
+            write_vti(Path(file.name), image.labels, image.voxel_size)
         elif suffix == ".npz":
             np.savez_compressed(file, labels=image.labels, voxel_size=np.array(image.voxel_size))
         else:
