@@ -125,10 +125,10 @@ def _open_raw(path: Path, shape: Sequence[int] | None, dtype: npt.DTypeLike | No
     return mapped(np.memmap(path, dtype=kind, mode="r", shape=tuple(shape)))
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, int, str]]:
     """Key that sorts names by the numbers in them: slice2 before slice10."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts if part]
+    parts = (part for part in re.split(r"(\d+)", name.lower()) if part)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def _open_folder(path: Path) -> Source:

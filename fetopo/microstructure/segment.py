@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
-from skimage.filters import threshold_multiotsu
 
 from fetopo.microstructure.image import GreyImage, Image
 
@@ -27,7 +27,7 @@ class Step:
 
     Args:
         name: The step and its parameter.
-        changed: Voxels whose label it changed.
+        changed: Voxels whose label it changed; all of them for the first, which gives the labels.
         before: Volume fraction [-] of every label before the step; empty for the first.
         after: Volume fraction [-] of every label after it.
     """
@@ -136,8 +136,29 @@ def otsu(grey: GreyImage, phases: int = 2, bins: int = BINS) -> tuple[float, ...
             f"grey image has {different} different values between {low:g} and {high:g}: expected at least "
             f"{phases}, one per phase"
         )
-    last = threshold_multiotsu(classes=phases, hist=(counts, np.arange(counts.size)))
-    return tuple(float(edges[int(k) + 1]) for k in last)
+    return tuple(float(edges[k]) for k in _partition(counts, phases))
+
+
+def _partition(counts: npt.NDArray[np.int64], phases: int) -> list[int]:
+    """First bin of every phase but the lowest in the best partition, by dynamic programming over the phases.
+
+    Exact, and of cost phases × bins². (scikit-image's threshold_multiotsu tries all partitions and gives the
+    two lowest bins the same grey value, which moves the threshold of histograms with few values.)
+    """
+    number = np.concatenate([[0.0], np.cumsum(counts)])
+    moment = np.concatenate([[0.0], np.cumsum(counts * np.arange(counts.size))])
+    size = number[None, :] - number[:, None]  # [i, j] is of the bins i to j − 1
+    score = np.full(size.shape, -np.inf)
+    np.divide((moment[None, :] - moment[:, None]) ** 2, size, out=score, where=size > 0)
+    best, origins = score[0], []
+    for _ in range(phases - 1):
+        total = best[:, None] + score
+        origins.append(total.argmax(axis=0))
+        best = total.max(axis=0)
+    firsts = [counts.size]
+    for origin in reversed(origins):
+        firsts.insert(0, int(origin[firsts[0]]))
+    return firsts[:-1]
 
 
 def threshold(grey: GreyImage, thresholds: Sequence[float]) -> Image:
