@@ -1,8 +1,9 @@
 """VTK ImageData files (.vti): voxels as cells, array axes (z, y, x), spacing in metres. Needs VTK."""
 
+import contextlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,20 @@ def _vtk() -> tuple[Any, Any, Any, Any]:
     return vtkCommonCore, vtkCommonDataModel, vtkIOXML, numpy_support
 
 
+@contextlib.contextmanager
+def _caught(core: Any, problems: list[str]) -> Iterator[None]:
+    """Errors that any part of VTK has to tell, kept for an exception instead of standard error."""
+    shown, window = core.vtkOutputWindow.GetInstance(), core.vtkStringOutputWindow()
+    core.vtkOutputWindow.SetInstance(window)
+    try:
+        yield
+    finally:
+        core.vtkOutputWindow.SetInstance(shown)
+        if "err" in window.GetOutput().lower():
+            problems.append(window.GetOutput())
+            logger.debug("VTK: %s", window.GetOutput())
+
+
 def _check_complete(path: Path) -> None:
     """Raise unless the file begins and ends as VTK's XML files do: its reader fills gaps without a word."""
     with open(path, "rb") as file:
@@ -53,9 +68,9 @@ def open_vti(path: Path, name: str | None) -> Source:
     core, model, xml, support = _vtk()
     reader = xml.vtkXMLImageDataReader()
     problems: list[str] = []
-    reader.AddObserver("ErrorEvent", lambda *_: problems.append("error"))
     reader.SetFileName(str(path))
-    reader.UpdateInformation()
+    with _caught(core, problems):
+        reader.UpdateInformation()
     if problems or reader.GetErrorCode():
         raise ValueError("no readable VTI: expected what VTK writes as ImageData")
     extent = [int(e) for e in reader.GetOutputInformation(0).Get(reader.GetExecutive().WHOLE_EXTENT())]
@@ -82,12 +97,8 @@ def open_vti(path: Path, name: str | None) -> Source:
         part = list(extent)
         for axis, w in enumerate(window[::-1]):
             part[2 * axis : 2 * axis + 2] = (extent[2 * axis] + k for k in (w.start, w.stop - 1 + on_cells))
-        warned = core.vtkObject.GetGlobalWarningDisplay()
-        core.vtkObject.GlobalWarningDisplayOff()  # said by the exception instead
-        try:
+        with _caught(core, problems):
             reader.UpdateExtent(part)
-        finally:
-            core.vtkObject.SetGlobalWarningDisplay(warned)
         image = reader.GetOutput()
         data = (image.GetCellData() if on_cells else image.GetPointData()).GetArray(name)
         wanted = tuple(w.stop - w.start for w in window)
