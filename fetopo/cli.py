@@ -23,7 +23,10 @@ app = typer.Typer(
     help="Inverse design and characterization of microstructures. On several cores: mpirun -n N fetopo …",
 )
 
-ImagePath = Annotated[Path, typer.Argument(help="Image: .tif, .npy, .npz or .raw.", show_default=False)]
+ImagePath = Annotated[
+    Path,
+    typer.Argument(help="Image: .tif, .npy, .npz, .vti, .raw, or a folder of slices.", show_default=False),
+]
 Phase = Annotated[int, typer.Option(help="Label of the phase to look at.")]
 Crop = Annotated[int | None, typer.Option(help="Use only the centred cube of this many voxels.", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -95,8 +98,7 @@ def _read(
 
     def work() -> Any:
         sizes = None if shape is None else _shape(shape)
-        found = image.read(path, voxel_size=voxel_size, shape=sizes, dtype=dtype)
-        return found if crop is None else found.crop(crop)
+        return image.read(path, crop=crop, voxel_size=voxel_size, shape=sizes, dtype=dtype)
 
     return _root(comm, work)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from mpi4py import MPI
 
 from fetopo.microstructure.image import Image, read, write
@@ -66,6 +67,21 @@ def test_characterize_prints_one_json_object():
     } <= set(values)  # fmt: skip
     assert values["shape"] == [32, 32, 32]
     assert values["volume_fractions"]["0"] == values["porosity"]
+
+
+def test_characterize_crops_a_folder_of_slices(tmp_path):
+    values = np.zeros((12, 9, 10), dtype=np.uint8)
+    values[2:10, :4] = 5
+    for k, page in enumerate(values):
+        tifffile.imwrite(tmp_path / f"slice{k}.tif", page, photometric="minisblack")
+    done = fetopo("characterize", tmp_path, "--phase", 5, "--crop", 8, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["shape"] == [8, 8, 8]
+    assert found["porosity"] == 0.5
+    done = fetopo("characterize", tmp_path, "--crop", 10)
+    assert done.returncode == 2
+    assert "crop of 10 voxels from an image of shape (12, 9, 10): expected 1 to 9" in done.stderr
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

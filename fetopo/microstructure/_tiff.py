@@ -5,7 +5,7 @@ import hashlib
 import logging
 import struct
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +14,8 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 import tifffile
+
+from fetopo.microstructure._window import Source, Values, Window, check_shape, mapped
 
 logger = logging.getLogger(__name__)
 
@@ -25,32 +27,65 @@ _UNITS = {"m": 0, "cm": -2, "mm": -3, "nm": -9, "pm": -12, "å": -10, "angstrom"
 _UNITS |= dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer", "micrometre"), -6)
 
 
-def read_tiff(path: Path) -> tuple[npt.NDArray[Any], tuple[float, ...] | None]:
-    """Array of a TIFF file and, where its metadata states one, the voxel size in metres.
+@contextlib.contextmanager
+def open_tiff(path: Path, dim: int | None = None) -> Iterator[Source]:
+    """Source of a TIFF file. Uncompressed stacks are memory-mapped, of others the pages wanted are decoded.
+
+    Args:
+        path: File.
+        dim: Axes of the voxel size, where they are more than those of the file (slices of a folder).
 
     Raises:
         ValueError: Truncated or damaged file, colour channels.
     """
-    try:
-        with tifffile.TiffFile(path) as tif:
+    with contextlib.ExitStack() as stack:
+        with _as_value_error():
+            tif = stack.enter_context(tifffile.TiffFile(path))
             _check_directories(tif)
-            series = tif.series
-            if "S" in series[0].axes or "C" in series[0].axes:
-                raise ValueError(
-                    f"image has colour channels (axes {series[0].axes}): expected one value a voxel"
-                )
-            slices = len(series) > 1 and len({(s.shape, s.dtype) for s in series}) == 1
-            if slices and len(series[0].shape) == 2:  # pages written one by one
-                labels = np.stack([one.asarray() for one in series])
-            else:
-                labels = series[0].asarray()
-                if len(series) > 1:
-                    logger.warning("%s holds %d images: the first is read", path, len(series))
-            return labels, _tiff_voxel_size(tif, labels.ndim)
+            shape, load = _pages(tif, path)
+            size = _tiff_voxel_size(tif, dim or len(shape))
+        yield Source(shape, load, size)
+
+
+@contextlib.contextmanager
+def _as_value_error() -> Iterator[None]:
+    """Each decoder, and tifffile itself, has exceptions of its own."""
+    try:
+        yield
     except (ValueError, OSError, MemoryError):
         raise
-    except Exception as error:  # each decoder (and tifffile itself) has exceptions of its own
+    except Exception as error:
         raise ValueError(f"no readable TIFF: {error}") from error
+
+
+def _pages(tif: tifffile.TiffFile, path: Path) -> tuple[tuple[int, ...], Callable[[Window], Values]]:
+    """Shape of the image in a file, and what reads a window of it."""
+    series = tif.series
+    first = series[0]
+    if "S" in first.axes or "C" in first.axes:
+        raise ValueError(f"image has colour channels (axes {first.axes}): expected one value a voxel")
+    pages, shape = list(first.pages), first.shape
+    if len(series) > 1 and len(first.shape) == 2 and len({(s.shape, s.dtype) for s in series}) == 1:
+        pages, shape = [one.pages[0] for one in series], (len(series), *first.shape)  # written one by one
+    elif len(series) > 1:
+        logger.warning("%s holds %d images: the first is read", path, len(series))
+    check_shape(shape)
+    if shape == first.shape and first.keyframe.is_memmappable and first.dataoffset is not None:
+        kind = np.dtype(first.dtype).newbyteorder(tif.byteorder)
+        values = np.memmap(path, dtype=kind, mode="r", offset=first.dataoffset, shape=shape)
+        return shape, mapped(values).load
+
+    def load(window: Window) -> Values:
+        with _as_value_error():
+            if len(shape) != 3 or len(pages) != shape[0]:
+                return np.array(first.asarray()[window])
+            planes = pages[window[0]]
+            values = np.empty([w.stop - w.start for w in window], dtype=first.dtype)
+            for plane, page in zip(values, planes, strict=True):
+                plane[...] = page.asarray()[window[1:]]
+            return values
+
+    return shape, load
 
 
 def _check_directories(tif: tifffile.TiffFile) -> None:
@@ -75,7 +110,7 @@ def _check_directories(tif: tifffile.TiffFile) -> None:
             raise ValueError(f"truncated TIFF: page {number} ends at byte {end}, the file has {size}")
 
 
-def _length(value: Any, unit: str) -> float | None:
+def length(value: Any, unit: str) -> float | None:
     """Length in metres, its decimal digits kept; None when it is no positive length."""
     exponent = _UNITS.get(unit.strip().lower())
     with contextlib.suppress(ArithmeticError, ValueError, TypeError):
@@ -94,16 +129,16 @@ def _tiff_voxel_size(tif: tifffile.TiffFile, dim: int) -> tuple[float, ...] | No
         pixels = ElementTree.fromstring(tif.ome_metadata).find(".//{*}Pixels")
         known: dict[str, str] = {} if pixels is None else dict(pixels.attrib)
         sides = [
-            _length(known.get(f"PhysicalSize{c}"), known.get(f"PhysicalSize{c}Unit", "µm")) for c in "ZYX"
+            length(known.get(f"PhysicalSize{c}"), known.get(f"PhysicalSize{c}Unit", "µm")) for c in "ZYX"
         ]
     elif tif.is_imagej and tif.imagej_metadata:
         unit = str(tif.imagej_metadata.get("unit", ""))
-        sides = [_length(value, unit) for value in (tif.imagej_metadata.get("spacing"), *pixel)]
+        sides = [length(value, unit) for value in (tif.imagej_metadata.get("spacing"), *pixel)]
     else:
         centimetres = {2: 2.54, 3: 1.0}.get(
             int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 0
         )
-        sides = [None, *(h and centimetres and _length(f"{h * centimetres:.9g}", "cm") for h in pixel)]
+        sides = [None, *(h and centimetres and length(f"{h * centimetres:.9g}", "cm") for h in pixel)]
         if any(h is not None and h > 0.0254 / FINEST_PRINT for h in sides):
             return None
     if sides[0] is None and sides[1] == sides[2]:
