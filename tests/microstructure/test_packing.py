@@ -164,7 +164,7 @@ class TestRandomPackings:
 
     @pytest.mark.parametrize(
         ("lengths", "radius", "saturation", "deviation"),
-        [((1.0, 1.0), 0.015, 0.5470, 0.0050), ((1.0,) * 3, 0.055, 0.3841, 0.0035)],
+        [((1.0, 1.0), 0.015, 0.5470, 0.0050), ((1.0,) * 3, 0.055, 0.3841, 0.0045)],
     )
     def test_sequential_addition_jams_where_it_should(self, lengths, radius, saturation, deviation):
         """Saturation of equal discs 0.5470, spheres 0.3841 (Zhang, Torquato); four standard errors.
