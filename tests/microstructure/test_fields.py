@@ -215,6 +215,12 @@ class TestMinimalSurfaces:
         # The body diagonal is a threefold axis of all three.
         assert np.mean(labels.transpose(1, 2, 0) != labels) < 0.006  # voxels on the surface itself
 
+    def test_diamond_is_exchanged_by_inversion_at_an_eighth_of_the_diagonal(self):
+        """x → π/2 − x turns cos cos cos − sin sin sin into its negative."""
+        labels = minimal_surface("schwarz_d", (44,) * 3, volume_fraction=0.5).labels
+        other = np.roll(labels[::-1, ::-1, ::-1], (11,) * 3, axis=(0, 1, 2))
+        assert np.mean(other == labels) < 0.01
+
     @pytest.mark.parametrize(("kind", "fraction"), zip(KINDS, [0.2, 0.35, 0.3], strict=True))
     def test_phases_are_connected(self, kind, fraction):
         for f in (fraction, 0.5):

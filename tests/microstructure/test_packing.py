@@ -186,6 +186,18 @@ class TestRandomPackings:
         ):
             dense_packing((1.0, 1.0, 1.0), volume_fraction=0.68, radius=0.1, seed=0, attempts=1)
 
+    def test_jammed_start_is_shaken_loose(self):
+        """72 discs at 0.83 jam at first for this seed, and are placed by later attempts."""
+        lengths, options = (1.0, 1.0), {"volume_fraction": 0.83, "seed": 5}
+        radius = lambda rng, n: two_sizes(rng, n) / 0.6
+        with pytest.raises(
+            ValueError, match=r"dense packing reached 0\.8[12]\d+ without overlap in 1 attempts"
+        ):
+            dense_packing(lengths, radius=radius, attempts=1, **options)
+        p = dense_packing(lengths, radius=radius, **options)
+        assert p.volume_fraction == pytest.approx(0.83, rel=1e-9)
+        assert surface_gaps(p).min() >= 0.0
+
     def test_sizes_follow_the_distribution(self):
         p = random_sequential_addition((1.0, 1.0), volume_fraction=0.3, radius=two_sizes, seed=0)
         sizes = np.unique(p.radii.round(12))
