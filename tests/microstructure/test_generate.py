@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fetopo.microstructure import generate
+from fetopo.microstructure.generate._spheres import push_apart, two_nearest
+from fetopo.microstructure.generate.electrodes import _radii
 from fetopo.microstructure.image import percolating_fraction, read
 
 SAMPLE = Path(__file__).resolve().parents[2] / "meshes" / "electrode_64.tif"
@@ -121,24 +123,24 @@ class TestParticles:
         offset = voxels[..., None, :] - centres
         offset -= lengths * np.rint(offset / lengths)
         scaled = np.sort(np.linalg.norm(offset, axis=-1) / radii, axis=-1)
-        first, second = generate._two_nearest(shape, sides, centres, radii, reach=20.0)
+        first, second = two_nearest(shape, sides, centres, radii, reach=20.0)
         np.testing.assert_allclose(first, scaled[..., 0], rtol=1e-12)
         np.testing.assert_allclose(second, scaled[..., 1], rtol=1e-12)
-        near, next_near = generate._two_nearest(shape, sides, centres, radii, reach=2.0)
+        near, next_near = two_nearest(shape, sides, centres, radii, reach=2.0)
         np.testing.assert_allclose(near, np.minimum(scaled[..., 0], 2.0), rtol=1e-12)
         np.testing.assert_allclose(next_near, np.minimum(scaled[..., 1], 2.0), rtol=1e-12)
 
     def test_overlapping_pair_moves_apart_across_the_border(self):
         lengths = np.array([10.0, 10.0])
         centres = np.array([[0.5, 5.0], [9.5, 5.0]])
-        moved = generate._push_apart(centres, np.array([1.0, 1.5]), lengths)
+        moved = push_apart(centres, np.array([1.0, 1.5]), lengths)
         np.testing.assert_allclose(moved, [[1.25, 5.0], [8.75, 5.0]], atol=1e-9)
 
     def test_little_overlap_is_left(self):
         """Particles at half of the volume end with slight overlaps, where random ones interpenetrate."""
         rng = np.random.default_rng(1)
         lengths = np.full(3, 20.0)
-        radii = generate._radii(rng, 2.5, 0.25, 0.5, lengths)
+        radii = _radii(rng, 2.5, 0.25, 0.5, lengths)
         assert np.sum(4 / 3 * np.pi * radii**3) == pytest.approx(0.5 * 20.0**3)
         assert radii.std() / radii.mean() == pytest.approx(0.25, abs=0.07)
 
@@ -150,7 +152,7 @@ class TestParticles:
 
         centres = rng.random((radii.size, 3)) * lengths
         assert overlap(centres) > 0.8
-        assert overlap(generate._push_apart(centres, radii, lengths)) < 0.25
+        assert overlap(push_apart(centres, radii, lengths)) < 0.25
 
 
 class TestRandomMedia:
