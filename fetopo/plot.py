@@ -18,19 +18,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from fetopo.design.problem import Record
+from fetopo.figure import length_unit, new_figure
 
 Array = npt.NDArray[np.float64]
 
 _LIGHT, _DARK = "#f2efe6", "#1f4e79"
-
-
-def new_figure(width: float = 6.4, height: float = 4.8) -> Any:
-    """A Matplotlib figure that belongs to no window."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("pictures need Matplotlib: install fetopo[plot]") from error
-    return Figure(figsize=(width, height), layout="compressed")
 
 
 def render_volume(
@@ -96,14 +88,6 @@ def draw_plane(axes: Any, values: npt.NDArray[Any], lengths: Sequence[float], **
     axes.set_xlabel(f"x{unit}")
     axes.set_ylabel(f"y{unit}")
     return image
-
-
-def length_unit(largest: float) -> tuple[str, float]:
-    """Label and size of the unit for lengths up to `largest` metres; lengths of order one are shown bare."""
-    for name, size in (("nm", 1e-9), ("µm", 1e-6), ("mm", 1e-3)):
-        if largest < 0.5e3 * size:
-            return f" ({name})", size
-    return "", 1.0
 
 
 def save_density(

@@ -130,7 +130,7 @@ class TestTwoPointCorrelation:
     def test_single_precision_of_large_images_is_enough(self, monkeypatch):
         mask = np.random.default_rng(4).random((60, 61, 62)) < 0.3
         double = two_point_correlation(mask, 1.0).value
-        monkeypatch.setattr("fetopo.microstructure.descriptors.DOUBLE_PRECISION_SIZE", 0)
+        monkeypatch.setattr("fetopo.microstructure.descriptors.correlation.DOUBLE_PRECISION_SIZE", 0)
         single = two_point_correlation(mask, 1.0).value
         np.testing.assert_allclose(single, double, rtol=0, atol=1e-5)
 
