@@ -86,7 +86,7 @@ def surface_from_correlation(
     over the directions d of `specific_surface` and with their weights w_d. The slope is extrapolated from S₂
     at one and two steps, −(3φ − 4S₂(|d|) + S₂(2|d|))/(2|d|), where `specific_surface` takes the chord of the
     first step. What gaps narrower than a voxel hide is recovered to first order in h/ℓ_C (overlapping
-    spheres of 10 voxels radius: from 4 % too little to less than 1 %); the price is more noise, and an excess
+    spheres of 10 voxels radius: from 3 % too little to 1 % or less); the price is more noise, and an excess
     where the surface is rough at the scale of the voxel.
 
     Args:
