@@ -111,7 +111,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _emit(comm: Any, as_json: bool, values: dict[str, Any], text: Callable[[], str]) -> None:
-    from fetopo.io import plain
+    from fetopo._json import plain
 
     if comm.rank == 0:
         sys.stdout.write((json.dumps(plain(values), ensure_ascii=False) if as_json else text()) + "\n")

@@ -17,6 +17,7 @@ from dolfinx import fem
 from dolfinx.io import XDMFFile
 
 from fetopo._compat import interpolation_points
+from fetopo._json import plain
 from fetopo._mpi import on_every_rank
 from fetopo.design.cell import CellDesign, Goal
 from fetopo.design.problem import Record
@@ -26,21 +27,6 @@ from fetopo.microstructure.mesh import to_image
 from fetopo.transport.state import owned
 
 _log = logging.getLogger(__name__)
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: arrays as lists; infinite and undefined numbers as null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -138,7 +138,7 @@ def save_flux(path: str | Path, flux: Array, lengths: Sequence[float], title: st
     x, y = ((np.arange(n) + 0.5) / n * a / scale for n, a in zip(shown.shape, lengths[:2], strict=True))
     # Thin where little flows, and no lines where next to nothing does: they would fill a poor conductor.
     width = 0.2 + 1.2 * shown.T / shown.max()
-    still = shown.T < 0.02 * size.mean()
+    still = shown.T < 0.05 * size.mean()
     u, v = (np.ma.array(plane[..., i].T, mask=still) for i in range(2))
     axes.streamplot(x, y, u, v, color="white", density=0.9, linewidth=width, arrowsize=0.7)
     _finish(figure, path, title)

@@ -156,7 +156,8 @@ class TensorFunctional:
             raise ValueError(f"a functional of the tensor must be a scalar, found shape {J.ufl_shape}")
         measure = ufl.dx(mesh, metadata={"quadrature_degree": 0})
         # The value is the same in every cell: its mean over the mesh is it.
-        self._value, self._mesh_volume = fem.form(J * measure), fem.form(fem.Constant(mesh, 1.0) * measure)
+        self._value = fem.form(J * measure)
+        self._mesh_volume = global_sum(fem.form(fem.Constant(mesh, 1.0) * measure))
         weight = ufl.diff(J, D)
         fields = problem.local_fields()
         energy = sum(
@@ -168,7 +169,7 @@ class TensorFunctional:
     def value(self) -> float:
         """J(D) at the present tensor."""
         self._D.value = self.state.tensor
-        return global_sum(self._value) / global_sum(self._mesh_volume)
+        return global_sum(self._value) / self._mesh_volume
 
     def derivative(self) -> Array:
         """dJ/dρ as a dual vector over owned cells."""

@@ -12,6 +12,7 @@ from dolfinx import fem
 from dolfinx import mesh as dmesh
 from mpi4py import MPI
 
+from fetopo._mpi import require
 from fetopo.design import functionals
 from fetopo.design.adjoint import FormFunctional, TensorFunctional
 from fetopo.design.density import DensityMap, HeavisideProjection, HelmholtzFilter, Interpolation
@@ -244,8 +245,8 @@ def initial_design(
     if isinstance(start, str):
         return from_field(start_field(cell, start, seed), volumes, volume_fraction, cell.mesh.comm)
     m = np.asarray(start, dtype=float)
-    if cell.mesh.comm.allreduce(int(m.shape != volumes.shape)):
-        raise ValueError(f"the initial design needs one value per owned cell, found shape {m.shape}")
+    message = f"the initial design needs one value per owned cell, found shape {m.shape}"
+    require(cell.mesh.comm, m.shape == volumes.shape, message)
     return m.copy()
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from mpi4py import MPI
 
+from fetopo._mpi import require
+
 Array = npt.NDArray[np.float64]
 
 
@@ -56,9 +58,8 @@ class MMA:
 
     def __init__(self, comm: MPI.Comm, lower: Array, upper: Array, options: MMAOptions | None = None) -> None:
         lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
-        bad = lower.shape != upper.shape or not bool((lower < upper).all())
-        if comm.allreduce(bad, op=MPI.LOR):
-            raise ValueError("every lower bound must lie below its upper bound")
+        ordered = lower.shape == upper.shape and bool((lower < upper).all())
+        require(comm, ordered, "every lower bound must lie below its upper bound")
         self.comm = comm
         self.lower, self.upper = lower, upper
         self.options = options or MMAOptions()
@@ -81,9 +82,8 @@ class MMA:
             ValueError: on every rank, where a value or a gradient is not finite on any.
         """
         f, df = np.atleast_1d(np.asarray(f, dtype=float)), np.atleast_2d(df)
-        bad = not (np.isfinite(df0).all() and np.isfinite(df).all() and np.isfinite(f).all())
-        if self.comm.allreduce(bad, op=MPI.LOR):
-            raise ValueError("the optimizer was given a value or gradient that is not finite")
+        finite = bool(np.isfinite(df0).all() and np.isfinite(df).all() and np.isfinite(f).all())
+        require(self.comm, finite, "the optimizer was given a value or gradient that is not finite")
         self._move_asymptotes(x)
         subproblem = _Subproblem(self, x, df0, f, df)
         self.multipliers = subproblem.solve()

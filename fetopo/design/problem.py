@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from mpi4py import MPI
 
+from fetopo._mpi import require
 from fetopo.design.adjoint import Functional
 from fetopo.design.density import DensityMap
 from fetopo.design.mma import MMA, MMAOptions
@@ -223,9 +224,8 @@ class DesignProblem:
             RuntimeError: a linear solver did not converge.
         """
         o = self.options
-        outside = not bool(np.all((m >= 0) & (m <= 1)))
-        if self.comm.allreduce(int(outside)):
-            raise ValueError("the initial design must lie between 0 and 1")
+        inside = bool(np.all((m >= 0) & (m <= 1)))
+        require(self.comm, inside, "the initial design must lie between 0 and 1")
         start, scale, converged = time.perf_counter(), 0.0, False
         history = self.history
         history.clear()

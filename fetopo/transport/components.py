@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from dolfinx import la
 from mpi4py import MPI
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+
+from fetopo.transport.periodic import to_ghosts
 
 
 def label_components(V: Any) -> tuple[int, npt.NDArray[np.int64]]:
@@ -36,10 +37,7 @@ def label_components(V: Any) -> tuple[int, npt.NDArray[np.int64]]:
 
     counts = comm.allgather(int(found))
     offset = int(sum(counts[: comm.rank]))
-    vector = la.vector(imap, dtype=np.float64)
-    vector.array[: imap.size_local] = local[: imap.size_local] + offset
-    vector.scatter_forward()
-    seen_by_owner = vector.array.astype(np.int64)
+    seen_by_owner = to_ghosts(imap, local[: imap.size_local] + offset)
     links = np.unique(np.column_stack([local + offset, seen_by_owner])[imap.size_local :], axis=0)
     every = np.vstack(comm.allgather(links))
     total = sum(counts)

@@ -19,7 +19,14 @@ from fetopo.microstructure.mesh import UnitCell, select_phases
 from fetopo.transport.components import pin_islands
 from fetopo.transport.periodic import periodic_space
 from fetopo.transport.quadrature import is_piecewise_constant, measure
-from fetopo.transport.state import LinearSolver, PetscOptions, assemble_dual, global_sum, owned
+from fetopo.transport.state import (
+    LinearSolver,
+    PetscOptions,
+    assemble_dual,
+    global_sum,
+    owned,
+    zero_on_boundary,
+)
 
 Conductivity = Mapping[Any, float | npt.ArrayLike]
 
@@ -116,8 +123,7 @@ class CellProblem:
         loads = []
         for load, chi in zip(self._loads, self.correctors, strict=True):
             b = assemble_dual(load)
-            for bc in self._bcs:
-                b.array[bc.dof_indices()[0]] = 0.0
+            zero_on_boundary(b, self._bcs)
             self.solver.solve(b, chi)
             loads.append(owned(b).copy())
         chis = [owned(chi) for chi in self.correctors]

@@ -132,7 +132,7 @@ def _renumber(
     owner[gone] = holder
 
     # Ghosts learn both from the rank that owns them. Numbers below 2⁵³ survive as float64.
-    number_all, owner_all = _to_ghosts(imap, new_number), _to_ghosts(imap, owner)
+    number_all, owner_all = to_ghosts(imap, new_number), to_ghosts(imap, owner)
     ghost = np.flatnonzero(owner_all != comm.rank)
     ghosts, position = np.unique(number_all[ghost], return_index=True)
     owners = owner_all[ghost][position].astype(np.int32)
@@ -144,7 +144,8 @@ def _renumber(
     return renumbered, local
 
 
-def _to_ghosts(imap: Any, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def to_ghosts(imap: Any, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Integers below 2⁵³ of the owned indices, completed by those that other ranks own."""
     vector = la.vector(imap, dtype=np.float64)
     vector.array[: imap.size_local] = values
     vector.scatter_forward()

@@ -17,7 +17,7 @@ from dolfinx import fem
 from mpi4py import MPI
 
 from fetopo._mpi import get_logger
-from fetopo.microstructure.image import percolating
+from fetopo.microstructure.image import percolating_parts
 from fetopo.microstructure.mesh import UnitCell, voxel_cell
 from fetopo.transport.quadrature import measure
 from fetopo.transport.state import LinearSolver, PetscOptions, assemble_dual, global_sum, zero_on_boundary
@@ -94,8 +94,7 @@ def tortuosity(
 
     results: list[Tortuosity] = []
     meshed: tuple[npt.NDArray[np.bool_], UnitCell] | None = None
-    for axis in axes:
-        connected = percolating(mask, axis)
+    for axis, connected in zip(axes, percolating_parts(mask, axes), strict=True):
         share = float(connected.sum() / mask.sum())
         if not connected.any():
             get_logger(__name__, comm).warning("the phase does not connect the faces of axis %d", axis)

@@ -1,8 +1,6 @@
 """What all descriptors share: checks, conversion to plain values, axes to draw on."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -50,19 +48,6 @@ def squared_lengths(parts: Sequence[npt.NDArray[Any]]) -> Field:
 def along(values: npt.NDArray[Any], axis: int, dim: int) -> npt.NDArray[Any]:
     """Vector as an array of `dim` axes that varies along one."""
     return values.reshape([-1 if a == axis else 1 for a in range(dim)])
-
-
-def plain(value: Any) -> Any:
-    """Dataclass of arrays as dictionaries, lists and numbers for JSON; what is not finite becomes None."""
-    if hasattr(value, "__dataclass_fields__"):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def axes_for(ax: Any, largest: float) -> tuple[Any, str, float]:

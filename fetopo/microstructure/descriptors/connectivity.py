@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from fetopo.microstructure.descriptors._common import Counts, Field, axes_for, checked, plain
+from fetopo._json import plain
+from fetopo.microstructure.descriptors._common import Counts, Field, axes_for, checked
 from fetopo.microstructure.descriptors.correlation import (
     lag_counts,
     radial_average,

@@ -9,15 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from fetopo.microstructure.descriptors._common import (
-    Counts,
-    Field,
-    along,
-    axes_for,
-    checked,
-    half_reach,
-    plain,
-)
+from fetopo._json import plain
+from fetopo.microstructure.descriptors._common import Counts, Field, along, axes_for, checked, half_reach
 from fetopo.microstructure.image import Image, Mask, VoxelSize
 
 # An FFT of so many values (512 MB) or fewer is in double precision, so that counts are exact; else in single.

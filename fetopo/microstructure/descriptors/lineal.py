@@ -6,15 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fetopo.microstructure.descriptors._common import (
-    Counts,
-    Field,
-    axes_for,
-    checked,
-    half_reach,
-    inverse,
-    plain,
-)
+from fetopo._json import plain
+from fetopo.microstructure.descriptors._common import Counts, Field, axes_for, checked, half_reach, inverse
 from fetopo.microstructure.image import Mask, VoxelSize
 
 

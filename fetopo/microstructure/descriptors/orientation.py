@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from scipy import integrate
 
-from fetopo.microstructure.descriptors._common import Counts, Field, axes_for, both_phases, checked, plain
+from fetopo._json import plain
+from fetopo.microstructure.descriptors._common import Counts, Field, axes_for, both_phases, checked
 from fetopo.microstructure.descriptors.correlation import two_point_along
 from fetopo.microstructure.descriptors.surface import directions, slopes
 from fetopo.microstructure.image import Mask, VoxelSize

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from fetopo._json import plain
 from fetopo.microstructure.descriptors._common import (
     Field,
     along,
     axes_for,
     both_phases,
     checked,
-    plain,
     squared_lengths,
 )
 from fetopo.microstructure.image import Mask, VoxelSize

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.spatial import SphericalVoronoi
 
-from fetopo.microstructure.descriptors._common import Field, axes_for, checked, plain
+from fetopo._json import plain
+from fetopo.microstructure.descriptors._common import Field, axes_for, checked
 from fetopo.microstructure.image import Mask, VoxelSize
 
 
