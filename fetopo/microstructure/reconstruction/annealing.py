@@ -37,7 +37,7 @@ class Annealing:
 
     tolerance: float = 1e-4
     maximal_sweeps: float = 500.0
-    cooling: float = 0.9
+    cooling: float = 0.8
     step: float = 1.0
     acceptance: float = 0.2
     frozen: float = 2e-4

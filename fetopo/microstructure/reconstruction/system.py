@@ -93,6 +93,8 @@ def _rows(
             f"reach is {reach:g} m: expected {step:g} (a voxel) to {edge / 2.0:g} (half of the cell)"
         )
     lags = _half_lags(shape, sides, reach * (1.0 + 1e-9), target.lags)
+    if target.lags == "all":
+        lags = _thinned(lags, np.linalg.norm(lags * sides, axis=1) / step, target.maximal_lags)
     origin = float(target.values(np.zeros((1, len(shape))))[0])
     if math.isnan(origin):  # given per axis
         origin = fraction
@@ -134,6 +136,20 @@ def _half_lags(shape: tuple[int, ...], sides: tuple[float, ...], reach: float, w
         lines = [np.outer(np.arange(1, 1 + int(reach / np.linalg.norm(s * sides))), s) for s in steps]
         lags = np.concatenate(lines)
     return np.asarray(lags[np.linalg.norm(lags * sides, axis=1) <= reach], dtype=np.int64)
+
+
+def _thinned(lags: Counts, length: Field, most: int) -> Counts:
+    """At most about so many lags, as many in each shell where it has them, always the same ones."""
+    shell = (length + 0.5).astype(np.int64)
+    if lags.shape[0] <= most:
+        return lags
+    sizes = np.bincount(shell)
+    sizes = sizes[sizes > 0]
+    each = next(k for k in range(1, most + 1) if np.minimum(sizes, k + 1).sum() > most)
+    order = np.random.default_rng(0).permutation(len(lags))
+    order = order[np.argsort(shell[order], kind="stable")]
+    rank = np.arange(len(lags)) - np.searchsorted(shell[order], shell[order])
+    return lags[np.sort(order[rank < each])]
 
 
 def blocks_of(

@@ -34,12 +34,14 @@ class TwoPointTarget:
         lags: Which lags are compared.
         reach: Longest lag [m]; None: a quarter of the shortest edge of the cell, or as far as is known.
         weight: Weight of its energy [-].
+        maximal_lags: How many lags are compared at most.
     """
 
     source: Function | TwoPointCorrelation | TwoPointMap | Mapping[int, Function | TwoPointCorrelation]
     lags: str
     reach: float | None
     weight: float
+    maximal_lags: int
 
     def values(self, lags: Field) -> Field:
         """S₂ at lag vectors [m], one per row; NaN where it is not known."""
@@ -93,6 +95,7 @@ def match_two_point(
     lags: str = "all",
     reach: float | None = None,
     weight: float = 1.0,
+    maximal_lags: int = 1000,
 ) -> TwoPointTarget:
     """Ask for a two-point correlation S₂ of phase 1.
 
@@ -110,9 +113,11 @@ def match_two_point(
             anisotropic though the target is not.
         reach: Longest lag [m]; None takes a quarter of the shortest edge of the cell, or what is known.
         weight: Weight of E among several targets [-].
+        maximal_lags: Where "all" are more than so many, each shell keeps a random part of its lags in all
+            directions: an exchange costs as much time as there are lags.
 
     Raises:
-        ValueError: `lags`, `reach` or `weight` is out of range, or an axis is negative.
+        ValueError: `lags`, `reach`, `maximal_lags` or `weight` is out of range, or an axis is not there.
 
     Source:
         Yeong, Torquato, Phys. Rev. E 57, 495 (1998), doi:10.1103/PhysRevE.57.495; all directions: Jiao,
@@ -124,7 +129,9 @@ def match_two_point(
     if isinstance(source, Mapping):
         _check_axes(source)
         lags = "axes"
-    return TwoPointTarget(source, lags, reach, weight)
+    if maximal_lags < 1:
+        raise ValueError(f"maximal_lags is {maximal_lags}: expected 1 or more")
+    return TwoPointTarget(source, lags, reach, weight, maximal_lags)
 
 
 def match_lineal_path(
@@ -146,7 +153,7 @@ def match_lineal_path(
         weight: Weight of E among several targets [-].
 
     Raises:
-        ValueError: `phase`, `reach` or `weight` is out of range, or an axis is negative.
+        ValueError: `phase`, `reach` or `weight` is out of range, or an axis is not there.
     """
     return _line_target("lineal path", source, phase, reach, weight)
 
@@ -173,7 +180,7 @@ def match_chord_lengths(
         weight: Weight of E among several targets [-].
 
     Raises:
-        ValueError: `phase`, `reach` or `weight` is out of range, or an axis is negative.
+        ValueError: `phase`, `reach` or `weight` is out of range, or an axis is not there.
     """
     return _line_target("chord lengths", source, phase, reach, weight)
 
