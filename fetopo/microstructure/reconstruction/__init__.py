@@ -3,8 +3,8 @@
     targets = targets_from(image, phase=1, two_point=1.0, lineal_path=1.0)
     found = reconstruct((128, 128), targets, voxel_size=image.voxel_size, seed=1)
 
-The result is a periodic two-phase image, its volume fraction exact to one voxel, with how near it came to each
-target and the criterion that ended the search. See docs/reconstruction.md for the method and its figures.
+The result is a periodic two-phase image, its volume fraction exact to one voxel, with how near it came to
+each target and the criterion that ended the search. Method and figures: docs/reconstruction.md.
 """
 
 from fetopo.microstructure.reconstruction.annealing import Annealing, reconstruct

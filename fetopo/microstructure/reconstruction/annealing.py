@@ -9,9 +9,10 @@ import numpy as np
 
 from fetopo.microstructure.generate._cell import cell_of
 from fetopo.microstructure.image import DEFAULT_VOXEL_SIZE, Image, VoxelSize
+from fetopo.microstructure.reconstruction.grid import blocks_of, rows_of
 from fetopo.microstructure.reconstruction.result import Reconstruction, Step, reached
 from fetopo.microstructure.reconstruction.start import starting_mask
-from fetopo.microstructure.reconstruction.system import System, blocks_of, rows_of
+from fetopo.microstructure.reconstruction.system import System
 from fetopo.microstructure.reconstruction.targets import Target, known_fraction
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,8 @@ def reconstruct(
 
     E_t is the squared deviation from target t relative to the target (see `match_two_point` and its kin).
     Two voxels of different phases, mostly at the interface, are exchanged with the probability
-    min(1, exp(−ΔE/T)). The first T takes the share `acceptance` of the increases; T falls by `cooling` a step.
+    min(1, exp(−ΔE/T)). The first T takes the share `acceptance` of the increases; it
+    falls by `cooling` a step.
     It ends by the first of: "tolerance", E is low enough; "frozen", hardly an exchange is taken; "stalled",
     the lowest E fell by less than 1 % in 20 steps; "sweeps", as many as allowed. Counts are whole numbers and
     updated per exchange. The same seed gives the same image.
@@ -112,7 +114,7 @@ def reconstruct(
     count = round(volume_fraction * math.prod(shape))
     if not (0.0 < volume_fraction < 1.0 and 0 < count < math.prod(shape)):
         raise ValueError(
-            f"volume_fraction is {volume_fraction}: expected a number between 0 and 1, and a voxel of each phase"
+            f"volume_fraction is {volume_fraction}: expected between 0 and 1, and a voxel of each phase"
         )
     rows = rows_of(targets, shape, sides, volume_fraction)
     blocks = blocks_of(targets, shape, sides, volume_fraction)
@@ -164,4 +166,3 @@ def anneal(
         if done >= options.maximal_sweeps * voxels:
             return history, "sweeps"
         temperature *= options.cooling
-

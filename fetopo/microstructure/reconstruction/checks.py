@@ -44,15 +44,15 @@ def check_correlation(
     if wrong.size:
         i = wrong[np.argmin(length[wrong])]
         raise ValueError(
-            f"S₂ is {values[i]:g} at {length[i]:g} m: expected {low:g} to {high:g} (volume fraction {fraction:g})"
+            f"S₂ is {values[i]:g} at {length[i]:g} m: expected {low:g} to {high:g}, as φ = {fraction:g}"
         )
-    twice = target.values(2 * lags * sides)
+    twice = target.values(np.asarray(2 * lags * sides, dtype=np.float64))
     broken = np.flatnonzero(fraction - twice > 2.0 * (fraction - values) + TOLERANCE + voxel)
     if broken.size:
         i = broken[np.argmin(length[broken])]
         raise ValueError(
-            f"S₂ is {values[i]:g} at {length[i]:g} m and {twice[i]:g} at twice that: no medium has this, since "
-            f"φ − S₂(2r) ≤ 2 (φ − S₂(r)), here {fraction - twice[i]:g} and {2 * (fraction - values[i]):g}"
+            f"S₂ is {values[i]:g} at {length[i]:g} m and {twice[i]:g} at twice that: no medium has this, "
+            f"since φ − S₂(2r) ≤ 2 (φ − S₂(r)): {fraction - twice[i]:g} and {2 * (fraction - values[i]):g}"
         )
     return values
 
@@ -81,6 +81,8 @@ def check_chords(density: Field, side: float) -> None:
     """Raise ValueError unless the density of chord lengths is nowhere negative and somewhere positive."""
     if (density < 0.0).any():
         i = int(np.flatnonzero(density < 0.0)[0])
-        raise ValueError(f"density of chord lengths is {density[i]:g} at {(i + 1) * side:g} m: expected 0 or more")
+        raise ValueError(
+            f"density of chord lengths is {density[i]:g} at {(i + 1) * side:g} m: expected 0 or more"
+        )
     if not density.any():
         raise ValueError("density of chord lengths is 0 everywhere: expected some chords")

@@ -107,7 +107,9 @@ class Reconstruction:
         for ax, curve in zip(axes[1:-1], self.reached, strict=True):
             _, unit, scale = axes_for(ax, float(curve.r.max(initial=0.0)))
             ax.plot(curve.r / scale, curve.value, ".", markersize=3, label="reached")
-            ax.plot(curve.r / scale, curve.target, "k,-" if np.all(np.diff(curve.r) > 0) else "k,", label="target")
+            ax.plot(
+                curve.r / scale, curve.target, "k,-" if np.all(np.diff(curve.r) > 0) else "k,", label="target"
+            )
             ax.set_xlabel(f"r{unit}")
             ax.set_title(curve.name, fontsize="medium")
             ax.legend()
@@ -132,6 +134,6 @@ def reached(system: System, sides: Sequence[float]) -> list[Reached]:
         ):
             wanted = np.flatnonzero(weight)
             if wanted.size:
-                r = wanted * sides[block.axis]
+                r: Field = np.asarray(wanted * sides[block.axis], dtype=np.float64)
                 found.append(Reached(f"{name}, {at}", r, target[wanted], value[wanted]))
     return found

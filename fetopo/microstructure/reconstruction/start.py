@@ -57,7 +57,7 @@ def _correlated(noise: Field, target: TwoPointTarget, sides: tuple[float, ...], 
 
 
 def gaussian_covariance(correlation: Field, fraction: float) -> Field:
-    """Covariance ρ of a Gaussian field that has S₂ once cut at the fraction φ; −1 or 1 beyond what it can have.
+    """Covariance ρ of a Gaussian field that has S₂ once cut at φ; −1 or 1 beyond what it can have.
 
         S₂ = φ² + 1/(2π) ∫_0^{asin ρ} exp(−t²/(1 + sin θ)) dθ,   φ = Φ(t)
 

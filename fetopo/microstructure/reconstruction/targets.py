@@ -237,7 +237,9 @@ _lineal_path, _chord_lengths = lineal_path, chord_lengths
 def known_fraction(targets: Sequence[Target]) -> float | None:
     """Volume fraction of phase 1 that measured targets have; None when all are formulas."""
     for target in targets:
-        sources = list(target.source.values()) if isinstance(target.source, Mapping) else [target.source]
+        sources: list[object] = (
+            list(target.source.values()) if isinstance(target.source, Mapping) else [target.source]
+        )
         for source in sources:
             if isinstance(source, TwoPointMap):
                 return float(source.value.max())

@@ -12,7 +12,8 @@ from fetopo.microstructure.descriptors import chord_lengths, lineal_path, two_po
 from fetopo.microstructure.image import Image
 from fetopo.microstructure.reconstruction import match_chord_lengths, match_lineal_path, match_two_point
 from fetopo.microstructure.reconstruction._kernel import SOURCE, _build, _load, kernel
-from fetopo.microstructure.reconstruction.system import System, blocks_of, pair_counts, rows_of, run_counts
+from fetopo.microstructure.reconstruction.grid import blocks_of, rows_of
+from fetopo.microstructure.reconstruction.system import System, pair_counts, run_counts
 
 
 def targets_of(fraction, shape, sides, lags):
