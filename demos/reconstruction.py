@@ -2,9 +2,9 @@
 #
 # Given the two-point correlation S₂ of the particles of an electrode, what does a material with that S₂ look
 # like? Media that have it are found by exchanging pairs of voxels of a random image until its S₂ agrees (Yeong
-# and Torquato 1998). They are not the electrode: S₂ knows nothing of what is connected. With the lineal paths L
-# of both phases asked for as well, the effective conductivity, which nobody
-# asked for, comes nearer, but not all the way.
+# and Torquato 1998). They are not the electrode: S₂ knows nothing of what is connected. With the lineal paths
+# L of both phases asked for as well, the effective conductivity, which nobody asked for, comes nearer on
+# average, but not all the way: segments do not see either how the particles touch.
 #
 #     python3 demos/reconstruction.py
 #     python3 demos/reconstruction.py ../shared/data/nmc_electrode.tif --crop 128 --phase 1 --cells 128
@@ -34,9 +34,9 @@ parser.add_argument("image", type=Path, nargs="?", default=shipped, help="three-
 parser.add_argument("--phase", type=int, default=1, help="label of the phase that is described (default 1)")
 parser.add_argument("--crop", type=int, help="side of the centred cube that is used, in voxels")
 parser.add_argument("--cells", type=int, default=96, help="voxels along an edge of the cells (default 96)")
-parser.add_argument("--seeds", type=int, default=4, help="media found per list of targets (default 4)")
+parser.add_argument("--seeds", type=int, default=6, help="media found per list of targets (default 6)")
 parser.add_argument("--contrast", type=float, default=100.0, help="conductivity of the phase over the rest")
-parser.add_argument("--tolerance", type=float, default=1e-3, help="energy at which a medium is good enough")
+parser.add_argument("--tolerance", type=float, default=6e-4, help="energy at which a medium is good enough")
 parser.add_argument("--output", type=Path, default=Path("results") / "reconstruction")
 parser.add_argument("--verbose", action="store_true", help="show every step of the annealing")
 arguments = parser.parse_args()
@@ -99,15 +99,13 @@ def path_error(medium: Image) -> float:
     return max(float(np.abs(here[p].value[:reach] - wanted[p].value[:reach]).max()) for p in wanted)
 
 
-errors = {
-    name: np.mean([path_error(result.image) for result in results]) for name, results in found.items()
-}
+errors = {name: np.mean([path_error(result.image) for result in results]) for name, results in found.items()}
 say("\ntargets    seed   ended by    energy    sweeps   error of S₂   error of L")
 for name, results in found.items():
     for seed, result in enumerate(results, start=1):
         say(
-            f"{name:9} {seed:5d}   {result.ended:10}  {result.energy:.2e} {result.history[-1].sweep:6.0f}     "
-            f"{result.reached[0].error:.4f}        {path_error(result.image):.4f}"
+            f"{name:9} {seed:5d}   {result.ended:10}  {result.energy:.2e} {result.history[-1].sweep:6.0f}"
+            f"     {result.reached[0].error:.4f}        {path_error(result.image):.4f}"
         )
 
 # ## What was not
@@ -130,7 +128,7 @@ reached = {
 say(f"\neffective conductivity, the phase {arguments.contrast:g} times the rest")
 say(f"section     {exact:.2f}")
 for name, values in reached.items():
-    say(f"{name:9}  {values.mean():.2f} (standard deviation {values.std():.2f})")
+    say(f"{name:9}  {values.mean():.2f} (standard deviation {values.std(ddof=1):.2f})")
 
 if comm.rank == 0:
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -161,7 +159,7 @@ if comm.rank == 0:
                 **styles[name],
             )
     axes[1, 0].set_title("S₂ along axis 0")
-    axes[1, 1].set_title("lineal path")
+    axes[1, 1].set_title("lineal path, mean over the axes")
     axes[1, 1].set_yscale("log")
     axes[1, 1].set_ylim(1e-3, 1)
     axes[1, 2].axhline(arguments.tolerance, color="black", linestyle=":", linewidth=1)
@@ -182,5 +180,9 @@ for name, results in found.items():
         assert abs(voxels - fraction * result.image.labels.size) <= 0.5 + 1e-6, "not the volume fraction"
         assert result.reached[0].error < 0.03, f"{name}: S₂ is off by {result.reached[0].error:.3f}"
 assert errors["S₂ and L"] < 0.5 * errors["S₂"], "asking for L did not bring L nearer"
-distance = {name: abs(np.log(values / exact).mean()) for name, values in reached.items()}
-assert distance["S₂ and L"] < distance["S₂"], "L did not bring the conductivity nearer"
+mean = {name: float(values.mean()) for name, values in reached.items()}
+assert mean["S₂"] > 1.3 * exact, "S₂ alone gives the conductivity of the section"
+if arguments.seeds >= 6:  # one medium alone may deviate by more than the difference
+    errors_of_mean = [values.std(ddof=1) / np.sqrt(values.size) for values in reached.values()]
+    gain = abs(mean["S₂"] - exact) - abs(mean["S₂ and L"] - exact)
+    assert gain > 2.0 * float(np.linalg.norm(errors_of_mean)), "L did not bring the conductivity nearer"

@@ -101,11 +101,11 @@ def _rows(target: TwoPointTarget, shape: tuple[int, ...], sides: tuple[float, ..
             f"S₂ is not known at any lag up to {reach:g} m: expected a target that reaches further"
         )
     values = check_correlation(target, lags, values, origin, fraction, shape, sides)
-    length: Field = np.asarray(np.linalg.norm(lags * sides, axis=1))
-    shell = (length / step + 0.5).astype(np.int64)
-    order = np.lexsort((length, shell)) if target.lags == "radial" else np.lexsort((length,))
+    away = np.linalg.norm(lags * sides, axis=1)
+    shell = (away / step + 0.5).astype(np.int64)
+    order = np.lexsort((away, shell)) if target.lags == "radial" else np.lexsort((away,))
     lags, values, shell = lags[order], values[order], shell[order]
-    length = np.asarray(length[order])
+    length: Field = np.asarray(away[order])
     if target.lags == "radial":
         first = np.append(np.flatnonzero(np.diff(shell, prepend=-1)), shell.size)
         size = np.diff(first)
