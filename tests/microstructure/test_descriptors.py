@@ -359,8 +359,8 @@ class TestOverlappingSpheres:
         """S₂ and L at many lengths and the mean chord, of the void at other fractions than a half.
 
         On lags between voxel centres S₂ is the closed form itself; balls on k + 1 centres in a row add the
-        same volume each, so that L(kh) = φ (S₂(h)/φ)^k and the mean run is φ/(φ − S₂(h)) voxels: no error of the
-        voxels is left. 99.9 % t interval over seeds for all 15 values at once (Bonferroni), plus 5e-4 for
+        same volume each, so that L(kh) = φ (S₂(h)/φ)^k and the mean run is φ/(φ − S₂(h)) voxels: no
+        error of the voxels is left. 99.9 % t interval over seeds for all 15 values at once (Bonferroni), plus 5e-4 for
         the cell, in which the fraction does not fluctuate.
         """
         lags = [1, 2, radius // 2, radius, 3 * radius // 2, 2 * radius - 1, 3 * radius]

@@ -84,16 +84,11 @@ static void recount(annealing *s, const int64_t *x, int value)
                 if (line[y * step] != phase)
                     break;
             }
-        /* One run with the voxel, or one to its left and one to its right without it. */
+        /* One run with the voxel (the whole line when left is n − 1), or one on either side without it. */
         const int64_t sign = value == phase ? 1 : -1;
-        if (left == n - 1) {
-            runs[n] += sign;
-            runs[left] -= sign;
-        } else {
-            runs[left + right + 1] += sign;
-            runs[left] -= sign;
-            runs[right] -= sign;
-        }
+        runs[left + right + 1] += sign;
+        runs[left] -= sign;
+        runs[right] -= sign;
         runs[0] = 0;
     }
 }
