@@ -11,7 +11,10 @@ from mpi4py import MPI
 pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts processes of its own")
 
 DEMOS = Path(__file__).parents[2] / "demos"
-SMALL = {"electrode.py": ["--crop", "24", "--cells", "16"]}
+SMALL = {
+    "electrode.py": ["--crop", "24", "--cells", "16"],
+    "reconstruction.py": ["--seeds", "2", "--cells", "64", "--tolerance", "2e-3"],
+}
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

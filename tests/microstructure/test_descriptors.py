@@ -360,8 +360,8 @@ class TestOverlappingSpheres:
 
         On lags between voxel centres S₂ is the closed form itself; balls on k + 1 centres in a row add the
         same volume each, so that L(kh) = φ (S₂(h)/φ)^k and the mean run is φ/(φ − S₂(h)) voxels: no
-        error of the voxels is left. 99.9 % t interval over seeds for all 15 values at once (Bonferroni), plus 5e-4 for
-        the cell, in which the fraction does not fluctuate.
+        error of the voxels is left. 99.9 % t interval over seeds for all 15 values at once (Bonferroni),
+        plus 5e-4 for the cell, in which the fraction does not fluctuate.
         """
         lags = [1, 2, radius // 2, radius, 3 * radius // 2, 2 * radius - 1, 3 * radius]
         reduced = np.minimum(np.array([1, *lags]) / radius, 2.0)
