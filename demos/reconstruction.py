@@ -1,10 +1,10 @@
 # # A microstructure from its statistics
 #
 # Given the two-point correlation S₂ of the particles of an electrode, what does a material with that S₂ look
-# like? Media that have it are found by exchanging pairs of voxels of a random image until its S₂ agrees (Yeong,
-# Torquato 1998). They are not the electrode: S₂ knows nothing of what is connected. With the lineal paths L of
-# both phases asked for as well, the effective conductivity, which nobody asked for, comes nearer on average,
-# but not all the way: segments do not see either how the particles touch.
+# like? Media that have it are found by exchanging pairs of voxels of a random image until its S₂ agrees
+# (Yeong, Torquato 1998). They are not the electrode: S₂ knows nothing of what is connected. With the lineal
+# paths L of both phases asked for as well, the effective conductivity, which nobody asked for, comes nearer
+# on average, but not all the way: segments do not see either how the particles touch.
 #
 #     python3 demos/reconstruction.py
 #     python3 demos/reconstruction.py ../shared/data/nmc_electrode.tif --crop 128 --phase 1 --cells 128

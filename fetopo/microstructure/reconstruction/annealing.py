@@ -2,18 +2,19 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from fetopo.microstructure.descriptors import LinealPath, TwoPointCorrelation, TwoPointMap
 from fetopo.microstructure.generate._cell import cell_of
 from fetopo.microstructure.image import DEFAULT_VOXEL_SIZE, Image, VoxelSize
 from fetopo.microstructure.reconstruction.grid import blocks_of, rows_of
 from fetopo.microstructure.reconstruction.result import Reconstruction, Step, reached
 from fetopo.microstructure.reconstruction.start import starting_mask
 from fetopo.microstructure.reconstruction.system import System
-from fetopo.microstructure.reconstruction.targets import Target, known_fraction
+from fetopo.microstructure.reconstruction.targets import LineTarget, Target
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def reconstruct(
     if not targets:
         raise ValueError("targets is empty: expected one or more")
     if volume_fraction is None:
-        volume_fraction = known_fraction(targets)
+        volume_fraction = _known_fraction(targets)
         if volume_fraction is None:
             raise ValueError("volume_fraction is None: expected a number where the targets are formulas")
     count = round(volume_fraction * math.prod(shape))
@@ -166,3 +167,19 @@ def anneal(
         if done >= options.maximal_sweeps * voxels:
             return history, "sweeps"
         temperature *= options.cooling
+
+
+def _known_fraction(targets: Sequence[Target]) -> float | None:
+    """Volume fraction of phase 1 that measured targets have; None when all are formulas."""
+    for target in targets:
+        sources: list[object] = (
+            list(target.source.values()) if isinstance(target.source, Mapping) else [target.source]
+        )
+        for source in sources:
+            if isinstance(source, TwoPointMap):
+                return float(source.value.max())
+            if isinstance(source, TwoPointCorrelation | LinealPath):
+                fraction = float(source.value[0])
+                inverse = isinstance(target, LineTarget) and target.phase == 0
+                return 1.0 - fraction if inverse else fraction
+    return None

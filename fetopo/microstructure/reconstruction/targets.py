@@ -1,7 +1,7 @@
 """What a reconstruction is to have: S₂, lineal path, chord lengths, as measured or as formulas."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -232,22 +232,6 @@ def targets_from(
 
 
 _lineal_path, _chord_lengths = lineal_path, chord_lengths
-
-
-def known_fraction(targets: Sequence[Target]) -> float | None:
-    """Volume fraction of phase 1 that measured targets have; None when all are formulas."""
-    for target in targets:
-        sources: list[object] = (
-            list(target.source.values()) if isinstance(target.source, Mapping) else [target.source]
-        )
-        for source in sources:
-            if isinstance(source, TwoPointMap):
-                return float(source.value.max())
-            if isinstance(source, TwoPointCorrelation | LinealPath):
-                fraction = float(source.value[0])
-                inverse = isinstance(target, LineTarget) and target.phase == 0
-                return 1.0 - fraction if inverse else fraction
-    return None
 
 
 def _line_target(
