@@ -1,0 +1,44 @@
+"""A level-set function from a voxel image: indicator or density, blurred, interpolated between voxel centres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+Array = npt.NDArray[np.float64]
+
+_PAD = 2
+
+
+@dataclass(frozen=True)
+class Field:
+    """Multilinear interpolant of values at voxel centres, beyond the outermost ones periodic or constant.
+
+    Attributes:
+        padded: values, with two voxels more at either end of every axis.
+        voxel: sides of a voxel, shape (d,).
+    """
+
+    padded: npt.NDArray[np.float32]
+    voxel: Array
+
+    def __call__(self, x: Array) -> Array:
+        """Values at points of shape (n, d) that lie at most a voxel outside the box."""
+        index = x / self.voxel + (_PAD - 0.5)
+        return ndimage.map_coordinates(self.padded, index.T, output=np.float64, order=1, mode="nearest")
+
+
+def level_set(values: npt.NDArray, voxel: Array, periodic: Sequence[bool], blur: float) -> Field:
+    """Values blurred by a Gaussian of `blur` voxels, across the faces along periodic axes."""
+    smooth = np.asarray(values, dtype=np.float32)
+    if blur > 0:
+        modes = ["wrap" if wrap else "nearest" for wrap in periodic]
+        smooth = ndimage.gaussian_filter(smooth, blur, mode=modes)
+    for axis, wrap in enumerate(periodic):
+        width = [(_PAD, _PAD) if a == axis else (0, 0) for a in range(smooth.ndim)]
+        smooth = np.pad(smooth, width, mode="wrap" if wrap else "edge")
+    return Field(smooth, voxel)
