@@ -1,4 +1,4 @@
-"""A level-set function from a voxel image: indicator or density, blurred, interpolated between voxel centres."""
+"""A level-set function from an image: indicator or density, blurred, interpolated between voxel centres."""
 
 from __future__ import annotations
 

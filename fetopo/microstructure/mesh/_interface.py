@@ -1,4 +1,4 @@
-"""The surface between two phases of a simplicial complex: its facets, where it is no manifold, its normals."""
+"""The surface between the phases of a simplicial complex: facets, normals, where it is no manifold."""
 
 from __future__ import annotations
 

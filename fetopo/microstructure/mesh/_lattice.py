@@ -1,8 +1,8 @@
 """The mesh before the interface is there: a body-centred lattice that ends at the faces of a box.
 
 3D: two neighbouring cube centres and an edge of the face between them make a tetrahedron (angles of 60 and 90
-degrees). At a face of the box the one cube centre that is left makes one with the centre of that face (45, 60 and 90
-degrees): the mirror images of each other on opposite faces, so that these match.
+degrees). At a face of the box the one cube centre that is left makes one with the centre of that face (45, 60
+and 90 degrees): mirror images of each other on opposite faces, so that these match.
 2D: each square is split by its two diagonals.
 """
 
@@ -85,7 +85,8 @@ class Lattice:
                 count += len(middle)
                 cells += _fans([centre[_along(axis, end)], number], corner[_along(axis, end)], (0, 1))
         integers = np.concatenate(whole)
-        return self.complex(integers, integers / (4 * n) * self.lengths, np.concatenate(cells)), integers
+        x = integers / (4 * n) * self.lengths
+        return self.complex(integers, x, positive(x, np.concatenate(cells))), integers
 
     def keys(self, integers: Ints) -> Ints:
         """One number for each place, the same on opposite faces along periodic axes."""
@@ -127,3 +128,30 @@ def _fans(apexes: list[Ints], corner: Ints, axes: Sequence[int]) -> list[Ints]:
             ends = edge[_along(axis, slice(None, -1))], edge[_along(axis, slice(1, None))]
             found.append(np.stack([*apexes, *ends], axis=-1).reshape(-1, len(apexes) + 2))
     return found
+
+
+def volumes(x: Array, cells: Ints) -> Array:
+    """Signed volumes (areas) of simplices."""
+    a = x[cells[:, 0]]
+    e = [x[cells[:, k]] - a for k in range(1, cells.shape[1])]
+    if len(e) == 2:
+        return 0.5 * (e[0][:, 0] * e[1][:, 1] - e[0][:, 1] * e[1][:, 0])
+    return np.einsum("ij,ij->i", e[0], np.cross(e[1], e[2])) / 6.0
+
+
+def positive(x: Array, cells: Ints) -> Ints:
+    """The same simplices, with nodes exchanged where the volume was negative."""
+    turn = volumes(x, cells) < 0
+    cells[turn, :2] = cells[turn, 1::-1]
+    return cells
+
+
+def shape(x: Array, cells: Ints) -> Array:
+    """Mean ratio c V^(2/d)/Σ l² of simplices: 1 for equilateral ones, ≤ 0 for flat or inverted ones."""
+    d = cells.shape[1] - 1
+    points = [x[cells[:, i]] for i in range(d + 1)]
+    mean = sum(points) / (d + 1)
+    lengths = (d + 1) * sum(((p - mean) ** 2).sum(axis=1) for p in points)
+    volume = volumes(x, cells)
+    c = 4 * np.sqrt(3.0) if d == 2 else 12 * 3 ** (2 / 3)
+    return np.sign(volume) * c * np.abs(volume) ** (2 / d) / lengths

@@ -1,7 +1,7 @@
 """Better cells near an interface, an interface on its level set, a phase volume met: by moving nodes.
 
-Every move is guarded: cells that would become worse than they are and worse than `GOOD` keep their nodes where
-they were, so that the worst cell never becomes worse and no cell is inverted.
+Every move is guarded: where a cell would become worse than it is and worse than `GOOD`, its nodes take half the
+step, a quarter, none. So the worst cell never becomes worse, and no cell is inverted.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
-from fetopo.microstructure.mesh._cut import volumes
+from fetopo.microstructure.mesh._cut import Parts
 from fetopo.microstructure.mesh._interface import area_vectors, sum_at
-from fetopo.microstructure.mesh._lattice import Array, Complex, Ints
+from fetopo.microstructure.mesh._lattice import Array, Ints, shape, volumes
 
 #: Shape (1 for equilateral simplices, 0 for flat ones) from which a cell may become worse.
 GOOD = 0.5
 
+#: E = 1/shape above which the nodes of a cell may leave the level set to make it better.
+BAD = 3.0
+
 
 def _shape_gradient(x: Array, cells: Ints) -> tuple[Array, Array, Array]:
-    """E = Σ l² / (c V^(2/d)), 1 for equilateral simplices; its gradient (m, d+1, d); a scale of its Hessian."""
+    """E = Σ l²/(c V^(2/d)), 1 for equilateral simplices, its gradient (m, d + 1, d), a scale of its Hessian."""
     m, k = cells.shape
     d = k - 1
     points = [x[cells[:, i]] for i in range(k)]
@@ -40,48 +42,43 @@ def _shape_gradient(x: Array, cells: Ints) -> tuple[Array, Array, Array]:
             g = np.cross(others[1] - others[0], others[2] - others[0]) / 6
         # The gradient of the volume points to the node from the facet across.
         g *= np.sign(np.einsum("ij,ij->i", g, points[i] - others[0]))[:, None]
-        gradient[:, i] = (2 * k * (points[i] - mean) - (2 / d) * (lengths / volume)[:, None] * g) / root[:, None]
+        gradient[:, i] = (2 * k * (points[i] - mean) - (2 / d) * (lengths / volume)[:, None] * g) / root[
+            :, None
+        ]
     return energy, gradient, 2 * d / root
-
-
-def shape(x: Array, cells: Ints) -> Array:
-    """Mean ratio c V^(2/d)/Σ l² of simplices: 1 for equilateral ones, ≤ 0 for flat or inverted ones."""
-    d = cells.shape[1] - 1
-    points = [x[cells[:, i]] for i in range(d + 1)]
-    mean = sum(points) / (d + 1)
-    lengths = (d + 1) * sum(((p - mean) ** 2).sum(axis=1) for p in points)
-    volume = volumes(x, cells)
-    c = 4 * np.sqrt(3.0) if d == 2 else 12 * 3 ** (2 / 3)
-    return np.sign(volume) * c * np.abs(volume) ** (2 / d) / lengths
 
 
 class Smoother:
     """Moves the nodes near the interface of a complex.
 
     Args:
-        mesh: the complex; its `at` changes.
-        inside: phase of each cell.
-        surface: facets of the interface, from `_interface.facets`.
-        on: rows of `mesh.at` on the interface.
-        reach: how many layers of cells beside the interface take part.
+        parts: the divided mesh; the positions of its nodes change.
+        worst: whether only cells with E > `BAD` and their neighbours take part, else two layers of cells
+            on either side of the interface.
     """
 
-    def __init__(
-        self, mesh: Complex, inside: npt.NDArray[np.bool_], surface: Ints, on: npt.NDArray[np.bool_], reach: int = 2
-    ) -> None:
-        self.mesh, self.surface, self.on = mesh, surface, on
+    def __init__(self, parts: Parts, worst: bool = False) -> None:
+        mesh = parts.mesh
+        self.mesh, self.surface, self.on = mesh, parts.facets, parts.on
         same = mesh.same[mesh.cells]
-        active = on.copy()
-        for _ in range(reach - 1):
-            active[same[active[same].any(axis=1)]] = True
+        active = parts.on.copy()
+        active[same[active[same].any(axis=1)]] = True
         near = active[same].any(axis=1)
+        if worst:
+            near = np.flatnonzero(near)
+            active[:] = False
+            active[same[near[shape(mesh.nodes(), mesh.cells[near]) < 1 / BAD]]] = True
+            near = active[same].any(axis=1)
         self.cells, self.same = mesh.cells[near], same[near]
         self.moving = active[:, None] & ~mesh.fixed
-        self.inside = inside[near]
-        self.base = float(np.abs(volumes(mesh.nodes(), mesh.cells[inside & ~near])).sum())
+        self.inside = parts.inside[near]
+        x = mesh.nodes()
+        self.base = float(
+            volumes(x, mesh.cells[parts.inside]).sum() - volumes(x, self.cells[self.inside]).sum()
+        )
 
     def normals(self) -> Array:
-        """Unit normals at the nodes out of the inner phase, within the faces of the box; 0 off the interface."""
+        """Unit normals at the nodes, out of the inner phase, within the faces of the box; 0 off the interface."""
         x = self.mesh.nodes()
         vectors = np.repeat(area_vectors(x, self.surface), self.surface.shape[1], axis=0)
         total = sum_at(len(self.mesh.at), self.mesh.same[self.surface].reshape(-1), vectors)
@@ -93,31 +90,43 @@ class Smoother:
         """Volume of the inner phase."""
         return self.base + float(volumes(self.mesh.nodes(at), self.cells[self.inside]).sum())
 
-    def move(self, step: Array) -> float:
-        """Add a step to the nodes, except where a cell would suffer; returns the part that moved."""
+    def move(self, step: Array, halvings: int = 2) -> float:
+        """Add a step to the nodes, less of it where a cell would suffer; returns the part that moved."""
         mesh = self.mesh
         wanted = np.where(self.moving, step, 0.0)
-        going = np.abs(wanted).max(axis=1) > 0
-        asked = max(int(going.sum()), 1)
-        before = np.minimum(shape(mesh.nodes(), self.cells), GOOD)
-        candidates = np.flatnonzero(going[self.same].any(axis=1))
-        new = mesh.nodes(mesh.at + wanted)
+        size = np.abs(wanted).max(axis=1)
+        asked = max(int((size > 0).sum()), 1)
+        tries = np.zeros(len(size), dtype=np.int8)
+        candidates = np.flatnonzero((size > 0)[self.same].any(axis=1))
+        before = np.full(len(self.cells), GOOD)
+        before[candidates] = np.minimum(shape(mesh.nodes(), self.cells[candidates]), GOOD)
         while candidates.size:
+            new = mesh.nodes(mesh.at + wanted)
             worse = candidates[shape(new, self.cells[candidates]) < before[candidates]]
-            if not worse.size:
-                break
             stop = np.unique(self.same[worse])
-            stop = stop[going[stop]]
+            stop = stop[size[stop] > 0]
             if not stop.size:
                 break
-            wanted[stop] = 0.0
-            going[stop] = False
-            new = mesh.nodes(mesh.at + wanted)
-            candidates = np.flatnonzero(np.isin(self.same, stop).any(axis=1))
+            tries[stop] += 1
+            factor = np.where(tries[stop] > halvings, 0.0, 0.5)
+            wanted[stop] *= factor[:, None]
+            size[stop] *= factor
+            touched = np.zeros(len(size), dtype=bool)
+            touched[stop] = True
+            candidates = np.flatnonzero(touched[self.same].any(axis=1))
         mesh.at += wanted
-        return float(going.sum()) / asked
+        return float((size > 0).sum()) / asked
 
-    def relax(self, level: Callable[[Array], Array], size: float, probe: float, *, power: float = 3.0, pace: float = 0.5) -> float:
+    def relax(
+        self,
+        level: Callable[[Array], Array],
+        size: float,
+        probe: float,
+        *,
+        power: float = 3.0,
+        pace: float = 0.5,
+        free_worst: bool = False,
+    ) -> float:
         """One step that lowers Σ E^p, along the interface only for its nodes, and these back to level 0.
 
         Args:
@@ -126,17 +135,20 @@ class Smoother:
             probe: distance over which the level-set function is differentiated.
             power: p; E = 1 for equilateral cells.
             pace: part of the step of the simplest quadratic model.
+            free_worst: whether nodes of cells with E > `BAD` may leave the interface.
         """
         mesh, count = self.mesh, len(self.mesh.at)
         x = mesh.nodes()
         energy, gradient, curvature = _shape_gradient(x, self.cells)
         weight = energy ** (power - 1)
         rows = self.same.reshape(-1)
-        g = sum_at(count, rows, (weight[:, None, None] * gradient).reshape(len(rows), -1))
+        g = sum_at(count, rows, (weight[:, None, None] * gradient).reshape(len(rows), mesh.dim))
         h = np.bincount(rows, weights=np.repeat(weight * curvature, self.same.shape[1]), minlength=count)
         step = -pace * g / np.where(h > 0, h, 1.0)[:, None]
         n = self.normals()
         step[~self.moving] = 0.0
+        if free_worst:
+            n[np.unique(self.same[energy > BAD])] = 0.0
         step -= (step * n).sum(axis=1, keepdims=True) * n
         length = np.linalg.norm(step, axis=1, keepdims=True)
         step *= np.minimum(1.0, 0.2 * size / np.where(length > 0, length, 1.0))

@@ -1,0 +1,281 @@
+"""Body-fitted meshes from images and density fields: the mesh follows a smooth interface, not the voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import basix.ufl
+import numpy as np
+import numpy.typing as npt
+from dolfinx import mesh as dmesh
+from mpi4py import MPI
+from scipy.optimize import brentq
+
+from fetopo._compat import create_mesh
+from fetopo._json import plain
+from fetopo._mpi import get_logger, on_every_rank
+from fetopo.microstructure.image import GreyImage, Image, VoxelSize, voxel_sides
+from fetopo.microstructure.mesh import _interface
+from fetopo.microstructure.mesh._cut import SNAP, Cut, Parts, fraction_above
+from fetopo.microstructure.mesh._field import Field, level_set
+from fetopo.microstructure.mesh._lattice import Array, Lattice, volumes
+from fetopo.microstructure.mesh._smooth import Smoother
+from fetopo.microstructure.mesh.cell import UnitCell
+
+#: Tags of what is around the phase and of the phase.
+OUTSIDE, INSIDE = 1, 2
+
+#: Largest relative error of the volume fraction of either phase.
+TOLERANCE = 0.005
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What became of an image or density on its way to a mesh.
+
+    Attributes:
+        volume_fraction: of the phase, as it was wanted [-].
+        meshed_fraction: what the mesh of the whole box has [-].
+        error: relative error of the volume fraction, of the phase for which it is larger [-].
+        level: of the blurred indicator or density that the interface follows [-].
+        facets: edges (2D) or triangles of the interface.
+        area: length or area of the interface [m^(d−1)].
+        euler_characteristic: of the interface, opposite periodic faces being one [-].
+        snapped: lattice nodes moved onto the interface.
+        released: snapped nodes put back, because the interface was pinched there or a cell too flat.
+    """
+
+    volume_fraction: float
+    meshed_fraction: float
+    error: float
+    level: float
+    facets: int
+    area: float
+    euler_characteristic: int
+    snapped: int
+    released: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, ready for JSON."""
+        return plain(self)
+
+
+@dataclass(frozen=True)
+class FittedCell(UnitCell):
+    """A cell whose mesh follows an interface, with the report of how it was made."""
+
+    report: FitReport | None = None
+
+
+def fitted_cell(
+    comm: MPI.Intracomm,
+    image: Image | GreyImage | npt.NDArray,
+    phase: int | Iterable[int] | None = None,
+    voxel_size: VoxelSize | None = None,
+    *,
+    periodic: bool | Sequence[bool] = True,
+    volume_fraction: float | None = None,
+    mesh_size: float | None = None,
+    smoothing: float | None = None,
+    names: tuple[str, str] = ("matrix", "inclusion"),
+    only: str | None = None,
+) -> FittedCell:
+    """Triangles or tetrahedra that follow the interface between a phase and the rest of an image.
+
+    The interface is the level set {g = c} of the blurred indicator of the phase, or of a density; c is chosen,
+    and the finished interface shifted along its normals, so that the phase keeps its volume. A body-centred
+    lattice of the box is cut along it: nodes with a cut nearby are moved onto the interface, where that does not
+    pinch it; cells that are still crossed are divided. Nodes near the interface are then moved to improve the
+    cells, those on it along it. The interface is a manifold: two facets meet at each of its edges (one on a face
+    without a partner) and no two sheets touch. Along periodic axes opposite faces are meshed alike. Rank 0 makes
+    the mesh. docs/meshes.md has measured qualities.
+
+    Args:
+        comm: communicator to distribute the mesh over.
+        image: labels (`Image` or integers), or densities between 0 and 1 (`GreyImage` or floats) of which the
+            part above ½ is the phase; 2D or 3D, axis 0 is x, the same on every rank.
+        phase: label of the phase, or labels; None for a density.
+        voxel_size: side of a voxel [m], one or one per axis; default that of the image, 1 for an array.
+        periodic: whether opposite faces are one, for all axes or for each.
+        volume_fraction: of the phase [-]; default: of labels their own, of a density what is above ½ where it is
+            interpolated on the lattice. A design keeps its own with `volume_fraction=design.volume_fraction`.
+        mesh_size: edge of the lattice's cubes (squares) [m]; default one voxel in 2D, two in 3D.
+        smoothing: standard deviation of the Gaussian blur in voxels; default 1 for labels, 0 for a density.
+        names: of the rest (tag 1) and of the phase (tag 2).
+        only: name of the one phase to mesh; default both.
+    Returns:
+        The cell, with a report.
+    Raises:
+        ValueError: on every rank; an image that is empty, has one phase where two are needed, holds NaN or
+            densities outside [0, 1], a label that does not occur, sizes that are not positive, a mesh size too
+            coarse for the box or the phase.
+        RuntimeError: on every rank; a volume fraction that cannot be met within `TOLERANCE`.
+    Source: Labelle and Shewchuk (2007), doi:10.1145/1276377.1276448, for the lattice and the snapping.
+    """
+    values, sides, labelled = _values(image, phase, voxel_size)
+    dim = values.ndim
+    wraps = [bool(p) for p in np.broadcast_to(np.asarray(periodic), (dim,))]
+    blur = (1.0 if labelled else 0.0) if smoothing is None else float(smoothing)
+    if not 0 <= blur < np.inf:
+        raise ValueError(f"smoothing is {smoothing}: expected voxels, not negative")
+    fraction = float(values.mean()) if labelled else None
+    fraction = fraction if volume_fraction is None else float(volume_fraction)
+    if fraction is not None and not 0 < fraction < 1:
+        raise ValueError(f"volume_fraction is {fraction}: expected a number between 0 and 1")
+    if len(set(names)) != 2 or only not in (None, *names):
+        raise ValueError(
+            f"names are {names} and only is {only!r}: expected two names, and one of them or None"
+        )
+    upper = sides * values.shape
+    size = (dim - 1) * float(np.prod(sides)) ** (1 / dim) if mesh_size is None else float(mesh_size)
+    divisions = _divisions(size, upper)
+
+    with on_every_rank(comm):
+        if comm.rank == 0:
+            field = level_set(values, sides, wraps, blur)
+            parts, report = _fit(field, fraction, divisions, upper, wraps)
+            x, cells, first = _arrays(parts, None if only is None else names.index(only))
+        else:
+            x, cells, first, report = np.empty((0, dim)), np.empty((0, dim + 1), dtype=np.int64), 0, None
+    first, report = comm.bcast((first, report))
+    log = get_logger(__name__, comm)
+    log.info("%s", report)
+    if not 0.2 < report.level < 0.8:
+        log.warning("level %.3f: the phase is finer than the blur and the mesh can show", report.level)
+    element = basix.ufl.element("Lagrange", "triangle" if dim == 2 else "tetrahedron", 1, shape=(dim,))
+    mesh = create_mesh(comm, cells, x, element)
+    tags = np.where(mesh.topology.original_cell_index < first, OUTSIDE, INSIDE).astype(np.int32)
+    cell_tags = dmesh.meshtags(mesh, dim, np.arange(tags.size, dtype=np.int32), tags)
+    phases = {name: tag for name, tag in zip(names, (OUTSIDE, INSIDE), strict=True) if only in (None, name)}
+    return FittedCell(mesh, cell_tags, np.zeros(dim), upper, phases, only is None, None, report)
+
+
+def _values(
+    image: Image | GreyImage | npt.NDArray, phase: int | Iterable[int] | None, voxel_size: VoxelSize | None
+) -> tuple[npt.NDArray, Array, bool]:
+    """Indicator or density, sides of a voxel, whether it came from labels."""
+    if not isinstance(image, Image | GreyImage):
+        array = np.asarray(image)
+        image = (GreyImage if array.dtype.kind == "f" else Image)(
+            array, 1.0 if voxel_size is None else voxel_size
+        )  # type: ignore[arg-type]
+    sides = np.array(image.voxel_size if voxel_size is None else voxel_sides(voxel_size, image.dim))
+    if isinstance(image, Image):
+        if phase is None:
+            raise ValueError(
+                f"phase is None: expected labels of the image, {', '.join(map(str, image.phases))}"
+            )
+        mask = image.mask(phase)
+        if mask.all():
+            raise ValueError(f"phase {phase} is all of the image: expected two phases")
+        return mask, sides, True
+    if phase is not None:
+        raise ValueError(f"phase is {phase}, of a density: expected None")
+    low, high = float(image.values.min()), float(image.values.max())
+    if not -1e-6 <= low <= high <= 1 + 1e-6:
+        raise ValueError(f"densities lie between {low:g} and {high:g}: expected 0 to 1")
+    if low == high:
+        raise ValueError(f"the density is {low:g} everywhere: expected two phases")
+    return image.values, sides, False
+
+
+def _divisions(size: float, upper: Array) -> list[int]:
+    """Cubes of the lattice along each axis."""
+    if not 0 < size < np.inf:
+        raise ValueError(f"mesh_size is {size}: expected a positive length in metres")
+    divisions = [max(round(float(length / size)), 1) for length in upper]
+    if min(divisions) < 3:
+        raise ValueError(
+            f"mesh_size is {size:g} m in a box of {' × '.join(f'{a:g}' for a in upper)} m: "
+            f"expected at most {upper.min() / 3:g}, a third of the shortest edge"
+        )
+    return divisions
+
+
+def _fit(
+    field: Field, fraction: float | None, divisions: list[int], upper: Array, wraps: list[bool]
+) -> tuple[Parts, FitReport]:
+    """The mesh of the box, cut along a level of the field."""
+    size = float(np.mean(upper / divisions))
+    lattice = Lattice(divisions, upper, wraps)
+    mesh, integers = lattice.build()
+    values = field(mesh.at)
+    level, fraction = _level(values[mesh.same[mesh.cells]], volumes(mesh.nodes(), mesh.cells), fraction, size)
+    cut = Cut(lattice, mesh, integers, values - level, SNAP)
+    cut.snap_nodes()
+    snapped = int(cut.snapped.sum())
+    released = cut.release_poor()
+    pinched, parts = cut.release_pinched()
+
+    def excess(x: Array) -> Array:
+        return field(x) - level
+
+    smoother = Smoother(parts)
+    probe = 0.5 * float(field.voxel.min())
+    for _ in range(4):
+        smoother.relax(excess, size, probe)
+    worst = Smoother(parts, worst=True)
+    for _ in range(8):
+        worst.relax(excess, size, probe, power=8.0, free_worst=True)
+    box = float(np.prod(upper))
+    meshed = smoother.meet_volume(fraction * box, 1e-7, size) / box
+    error = abs(meshed - fraction) / min(fraction, 1 - fraction)
+    if error > TOLERANCE:
+        raise RuntimeError(
+            f"the phase fills {meshed:.6f} of the mesh, not {fraction:.6f}: "
+            f"expected a smaller mesh_size than {size:g} m"
+        )
+    x = parts.mesh.nodes()
+    report = FitReport(
+        fraction,
+        meshed,
+        error,
+        level,
+        len(parts.facets),
+        float(np.linalg.norm(_interface.area_vectors(x, parts.facets), axis=1).sum()),
+        _interface.euler_characteristic(parts.mesh.same[parts.facets]),
+        snapped,
+        released + pinched,
+    )
+    return parts, report
+
+
+def _level(local: Array, weights: Array, fraction: float | None, size: float) -> tuple[float, float]:
+    """Level above which the piecewise linear function fills a fraction of the box, or what level ½ fills."""
+    low, high = float(local.min()), float(local.max())
+    local = np.sort(local, axis=1)[:, ::-1]
+    weights = weights / weights.sum()
+
+    def above(c: float) -> float:
+        return float(fraction_above(local - c) @ weights)
+
+    margin = 0.01 * (high - low)
+    if fraction is None:
+        level = 0.5
+        if low + margin < level < high - margin:
+            return level, above(level)
+        found = f"values between {low:.3g} and {high:.3g} at the nodes of the lattice: none crosses {level}"
+    else:
+        ends = above(high - margin), above(low + margin)
+        if ends[0] < fraction < ends[1]:
+            level = brentq(
+                lambda c: above(c) - fraction, low + margin, high - margin, xtol=1e-6 * (high - low)
+            )
+            return float(level), fraction
+        found = f"levels of the blurred image fill {ends[0]:.3g} to {ends[1]:.3g}, not {fraction:.3g}"
+    raise ValueError(
+        f"mesh_size {size:g} m cannot show the phase ({found}): expected a finer mesh or less smoothing"
+    )
+
+
+def _arrays(parts: Parts, only: int | None) -> tuple[Array, npt.NDArray[np.int64], int]:
+    """Nodes and cells, those outside first, and how many these are."""
+    outside, inside = parts.mesh.cells[~parts.inside], parts.mesh.cells[parts.inside]
+    x = parts.mesh.nodes()
+    if only is None:
+        return x, np.concatenate([outside, inside]), len(outside)
+    cells = (outside, inside)[only]
+    used, numbers = np.unique(cells, return_inverse=True)
+    return x[used], numbers.reshape(cells.shape), 0 if only else len(cells)
