@@ -1,9 +1,9 @@
 """Cutting a lattice along a level set: snapping of nodes, division of the cells that are crossed.
 
 A cell is crossed where its nodes differ in sign; values vary linearly along edges. Cut everywhere, the
-interface is a manifold, because a piecewise linear function without zeros at the nodes has no other level sets;
-but cuts near a node make slivers. Nodes with a cut nearby are therefore moved onto it (Labelle and Shewchuk
-2007, doi:10.1145/1276377.1276448), unless that would pinch the interface.
+interface is a manifold, because a piecewise linear function without zeros at the nodes has no other level
+sets; but cuts near a node make slivers. Nodes with a cut nearby are therefore moved onto it (Labelle and
+Shewchuk 2007, doi:10.1145/1276377.1276448), unless that would pinch the interface.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy.typing as npt
 from fetopo.microstructure.mesh import _interface
 from fetopo.microstructure.mesh._lattice import Array, Complex, Ints, Lattice, positive, shape
 
-#: How near a cut may come to a node, as part of the edge: of edges along the axes, of others. Larger than what
-#: Labelle and Shewchuk prove angles for (0.249, 0.414): after smoothing the smallest angle of what was tried is
-#: larger by one to three degrees. `Cut.release_poor` takes back what would go wrong.
+#: How near a cut may come to a node, as part of the edge: of edges along the axes, of others. Larger than
+#: what Labelle and Shewchuk prove angles for (0.249, 0.414): after smoothing the smallest angle of what was
+#: tried is larger by one to three degrees. `Cut.release_poor` takes back what would go wrong.
 SNAP = (0.3, 0.45)
 
 #: Shape of a lattice cell below which its nodes are put back.
@@ -117,14 +117,16 @@ class Cut:
         limit = self.limits(edges)
         x = self.mesh.nodes()
         way = x[edges[:, 1]] - x[edges[:, 0]]
-        # A node on a face of the box moves within that face.
-        free = [~(m.fixed[node] & (way != 0)).any(axis=1) for node in (a, b)]
-        near = [free[0] & (t < limit), free[1] & (1 - t < limit)]
-        who = np.concatenate([a[near[0]], b[near[1]]])
-        other = np.concatenate([b[near[0]], a[near[1]]])
-        part = np.concatenate([t[near[0]], 1 - t[near[1]]])
-        step = np.concatenate([(t[:, None] * way)[near[0]], ((t - 1)[:, None] * way)[near[1]]])
-        distance = np.round(part / np.concatenate([limit[near[0]], limit[near[1]]]), 9)
+        # A node on a face of the box moves within that face. Where the cut edge leaves it, the node misses the
+        # cut by as much as a cut at the limit would: so only half as far.
+        found = []
+        for node, neighbour, part, along in ((a, b, t, way), (b, a, 1 - t, -way)):
+            leaves = m.fixed[node] & (along != 0)
+            distance = np.round(part / limit * np.where(leaves.any(axis=1), 2.0, 1.0), 9)
+            step = np.where(leaves, 0.0, part[:, None] * along)
+            near = distance < 1
+            found.append((node[near], neighbour[near], distance[near], step[near]))
+        who, other, distance, step = (np.concatenate(column) for column in zip(*found, strict=True))
         best = np.full(len(m.at), np.inf)
         while who.size:
             best[:] = np.inf

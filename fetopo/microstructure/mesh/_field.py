@@ -31,6 +31,24 @@ class Field:
         index = x / self.voxel + (_PAD - 0.5)
         return ndimage.map_coordinates(self.padded, index.T, output=np.float64, order=1, mode="nearest")
 
+    def fraction_above(self, level: float) -> float:
+        """Volume fraction where the field is above a level, taken as linear in every voxel.
+
+        A voxel of value v is filled to ½ + (v − level)/w, between 0 and 1, with w its range from side to side
+        along all axes: right for planes along an axis, and for others on average over their positions.
+        """
+        inner = [slice(_PAD, -_PAD)] * self.padded.ndim
+        values = self.padded[tuple(inner)]
+        width = np.full(values.shape, 1e-6, dtype=np.float32)
+        for axis in range(self.padded.ndim):
+            ends = []
+            for shift in (-1, 1):
+                window = list(inner)
+                window[axis] = slice(_PAD + shift, self.padded.shape[axis] - _PAD + shift)
+                ends.append(self.padded[tuple(window)])
+            width += np.abs(ends[1] - ends[0]) / 2
+        return float(np.clip(0.5 + (values - level) / width, 0.0, 1.0).mean(dtype=np.float64))
+
 
 def level_set(values: npt.NDArray, voxel: Array, periodic: Sequence[bool], blur: float) -> Field:
     """Values blurred by a Gaussian of `blur` voxels, across the faces along periodic axes."""

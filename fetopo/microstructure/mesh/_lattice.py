@@ -119,7 +119,7 @@ def _along(axis: int, index: int | slice) -> tuple[int | slice, ...]:
 
 def _fans(apexes: list[Ints], corner: Ints, axes: Sequence[int]) -> list[Ints]:
     """Simplices of one node of each array per face and each edge of the faces, which extend along `axes`."""
-    found = []
+    found: list[Ints] = []
     for axis in axes:
         for side in (slice(None, -1), slice(1, None)) if len(axes) == 2 else (slice(None),):
             edge = corner

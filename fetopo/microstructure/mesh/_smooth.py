@@ -1,7 +1,7 @@
 """Better cells near an interface, an interface on its level set, a phase volume met: by moving nodes.
 
-Every move is guarded: where a cell would become worse than it is and worse than `GOOD`, its nodes take half the
-step, a quarter, none. So the worst cell never becomes worse, and no cell is inverted.
+Every move is guarded: where a cell would become worse than it is and worse than `GOOD`, its nodes take half
+the step, a quarter, none. So the worst cell never becomes worse, and no cell is inverted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from fetopo.microstructure.mesh._cut import Parts
 from fetopo.microstructure.mesh._interface import area_vectors, sum_at
@@ -22,7 +23,7 @@ BAD = 3.0
 
 
 def _shape_gradient(x: Array, cells: Ints) -> tuple[Array, Array, Array]:
-    """E = Σ l²/(c V^(2/d)), 1 for equilateral simplices, its gradient (m, d + 1, d), a scale of its Hessian."""
+    """E = Σ l²/(c V^(2/d)), 1 for equilateral simplices, its gradient (m, d + 1, d), its curvature."""
     m, k = cells.shape
     d = k - 1
     points = [x[cells[:, i]] for i in range(k)]
@@ -61,13 +62,13 @@ class Smoother:
         mesh = parts.mesh
         self.mesh, self.surface, self.on = mesh, parts.facets, parts.on
         same = mesh.same[mesh.cells]
-        active = parts.on.copy()
+        active: npt.NDArray[np.bool_] = parts.on.copy()
         active[same[active[same].any(axis=1)]] = True
         near = active[same].any(axis=1)
         if worst:
-            near = np.flatnonzero(near)
+            rows = np.flatnonzero(near)
             active[:] = False
-            active[same[near[shape(mesh.nodes(), mesh.cells[near]) < 1 / BAD]]] = True
+            active[same[rows[shape(mesh.nodes(), mesh.cells[rows]) < 1 / BAD]]] = True
             near = active[same].any(axis=1)
         self.cells, self.same = mesh.cells[near], same[near]
         self.moving = active[:, None] & ~mesh.fixed
@@ -78,7 +79,7 @@ class Smoother:
         )
 
     def normals(self) -> Array:
-        """Unit normals at the nodes, out of the inner phase, within the faces of the box; 0 off the interface."""
+        """Unit normals at the nodes, out of the phase, within the faces of the box; 0 off the interface."""
         x = self.mesh.nodes()
         vectors = np.repeat(area_vectors(x, self.surface), self.surface.shape[1], axis=0)
         total = sum_at(len(self.mesh.at), self.mesh.same[self.surface].reshape(-1), vectors)

@@ -84,23 +84,23 @@ def fitted_cell(
 ) -> FittedCell:
     """Triangles or tetrahedra that follow the interface between a phase and the rest of an image.
 
-    The interface is the level set {g = c} of the blurred indicator of the phase, or of a density; c is chosen,
-    and the finished interface shifted along its normals, so that the phase keeps its volume. A body-centred
-    lattice of the box is cut along it: nodes with a cut nearby are moved onto the interface, where that does not
-    pinch it; cells that are still crossed are divided. Nodes near the interface are then moved to improve the
-    cells, those on it along it. The interface is a manifold: two facets meet at each of its edges (one on a face
-    without a partner) and no two sheets touch. Along periodic axes opposite faces are meshed alike. Rank 0 makes
-    the mesh. docs/meshes.md has measured qualities.
+    The interface is the level set {g = c} of the blurred indicator of the phase, or of a density; c is
+    chosen, and the finished interface shifted along its normals, so that the phase keeps its volume. A
+    body-centred lattice of the box is cut along it: nodes with a cut nearby are moved onto the interface,
+    where that does not pinch it; cells that are still crossed are divided. Nodes near the interface are then
+    moved to improve the cells, those on it along it. The interface is a manifold: two facets meet at each of
+    its edges (one on a face without a partner) and no two sheets touch. Along periodic axes opposite faces
+    are meshed alike. Rank 0 makes the mesh. docs/meshes.md has measured qualities.
 
     Args:
         comm: communicator to distribute the mesh over.
-        image: labels (`Image` or integers), or densities between 0 and 1 (`GreyImage` or floats) of which the
-            part above ½ is the phase; 2D or 3D, axis 0 is x, the same on every rank.
+        image: labels (`Image` or integers), or densities between 0 and 1 (`GreyImage` or floats), the phase
+            being where they are above ½; 2D or 3D, axis 0 is x, the same on every rank.
         phase: label of the phase, or labels; None for a density.
         voxel_size: side of a voxel [m], one or one per axis; default that of the image, 1 for an array.
         periodic: whether opposite faces are one, for all axes or for each.
-        volume_fraction: of the phase [-]; default: of labels their own, of a density what is above ½ where it is
-            interpolated on the lattice. A design keeps its own with `volume_fraction=design.volume_fraction`.
+        volume_fraction: of the phase [-]; default: of labels their own, of a density what is above ½.
+            A design keeps its own with `volume_fraction=design.volume_fraction`.
         mesh_size: edge of the lattice's cubes (squares) [m]; default one voxel in 2D, two in 3D.
         smoothing: standard deviation of the Gaussian blur in voxels; default 1 for labels, 0 for a density.
         names: of the rest (tag 1) and of the phase (tag 2).
@@ -109,14 +109,16 @@ def fitted_cell(
         The cell, with a report.
     Raises:
         ValueError: on every rank; an image that is empty, has one phase where two are needed, holds NaN or
-            densities outside [0, 1], a label that does not occur, sizes that are not positive, a mesh size too
-            coarse for the box or the phase.
+            densities outside [0, 1], a label that does not occur, sizes that are not positive, a mesh size
+            too coarse for the box or the phase.
         RuntimeError: on every rank; a volume fraction that cannot be met within `TOLERANCE`.
     Source: Labelle and Shewchuk (2007), doi:10.1145/1276377.1276448, for the lattice and the snapping.
     """
     values, sides, labelled = _values(image, phase, voxel_size)
     dim = values.ndim
-    wraps = [bool(p) for p in np.broadcast_to(np.asarray(periodic), (dim,))]
+    if np.shape(periodic) not in ((), (dim,)):
+        raise ValueError(f"periodic is {periodic}: expected one answer or {dim}, one per axis")
+    wraps = np.broadcast_to(np.asarray(periodic, dtype=bool), (dim,)).tolist()
     blur = (1.0 if labelled else 0.0) if smoothing is None else float(smoothing)
     if not 0 <= blur < np.inf:
         raise ValueError(f"smoothing is {smoothing}: expected voxels, not negative")
@@ -135,21 +137,23 @@ def fitted_cell(
     with on_every_rank(comm):
         if comm.rank == 0:
             field = level_set(values, sides, wraps, blur)
-            parts, report = _fit(field, fraction, divisions, upper, wraps)
+            parts, report = _fit(field, fraction, divisions, upper, wraps, labelled)
             x, cells, first = _arrays(parts, None if only is None else names.index(only))
         else:
-            x, cells, first, report = np.empty((0, dim)), np.empty((0, dim + 1), dtype=np.int64), 0, None
-    first, report = comm.bcast((first, report))
+            x, cells, first = np.empty((0, dim)), np.empty((0, dim + 1), dtype=np.int64), 0
+            report = None
+    first = comm.bcast(first)
+    made: FitReport = comm.bcast(report)
     log = get_logger(__name__, comm)
-    log.info("%s", report)
-    if not 0.2 < report.level < 0.8:
-        log.warning("level %.3f: the phase is finer than the blur and the mesh can show", report.level)
+    log.info("%s", made)
+    if not 0.2 < made.level < 0.8:
+        log.warning("level %.3f: the phase is finer than the blur and the mesh can show", made.level)
     element = basix.ufl.element("Lagrange", "triangle" if dim == 2 else "tetrahedron", 1, shape=(dim,))
     mesh = create_mesh(comm, cells, x, element)
     tags = np.where(mesh.topology.original_cell_index < first, OUTSIDE, INSIDE).astype(np.int32)
     cell_tags = dmesh.meshtags(mesh, dim, np.arange(tags.size, dtype=np.int32), tags)
     phases = {name: tag for name, tag in zip(names, (OUTSIDE, INSIDE), strict=True) if only in (None, name)}
-    return FittedCell(mesh, cell_tags, np.zeros(dim), upper, phases, only is None, None, report)
+    return FittedCell(mesh, cell_tags, np.zeros(dim), upper, phases, only is None, None, made)
 
 
 def _values(
@@ -158,9 +162,8 @@ def _values(
     """Indicator or density, sides of a voxel, whether it came from labels."""
     if not isinstance(image, Image | GreyImage):
         array = np.asarray(image)
-        image = (GreyImage if array.dtype.kind == "f" else Image)(
-            array, 1.0 if voxel_size is None else voxel_size
-        )  # type: ignore[arg-type]
+        given = voxel_sides(1.0 if voxel_size is None else voxel_size, max(array.ndim, 1))
+        image = (GreyImage if array.dtype.kind == "f" else Image)(array, given)
     sides = np.array(image.voxel_size if voxel_size is None else voxel_sides(voxel_size, image.dim))
     if isinstance(image, Image):
         if phase is None:
@@ -195,14 +198,25 @@ def _divisions(size: float, upper: Array) -> list[int]:
 
 
 def _fit(
-    field: Field, fraction: float | None, divisions: list[int], upper: Array, wraps: list[bool]
+    field: Field,
+    fraction: float | None,
+    divisions: list[int],
+    upper: Array,
+    wraps: list[bool],
+    labelled: bool,
 ) -> tuple[Parts, FitReport]:
     """The mesh of the box, cut along a level of the field."""
     size = float(np.mean(upper / divisions))
     lattice = Lattice(divisions, upper, wraps)
     mesh, integers = lattice.build()
     values = field(mesh.at)
-    level, fraction = _level(values[mesh.same[mesh.cells]], volumes(mesh.nodes(), mesh.cells), fraction, size)
+    level = _level(values[mesh.same[mesh.cells]], volumes(mesh.nodes(), mesh.cells), fraction, size)
+    fraction = field.fraction_above(level) if fraction is None else fraction
+    if labelled and not 0.05 < level < 0.95:
+        raise ValueError(
+            f"mesh_size {size:g} m cannot show the phase (it would end at {level:.3f} of the blurred image): "
+            "expected a finer mesh or less smoothing"
+        )
     cut = Cut(lattice, mesh, integers, values - level, SNAP)
     cut.snap_nodes()
     snapped = int(cut.snapped.sum())
@@ -242,8 +256,9 @@ def _fit(
     return parts, report
 
 
-def _level(local: Array, weights: Array, fraction: float | None, size: float) -> tuple[float, float]:
-    """Level above which the piecewise linear function fills a fraction of the box, or what level ½ fills."""
+def _level(local: Array, weights: Array, fraction: float | None, size: float) -> float:
+    """½, or the level above which the piecewise linear function fills a fraction of the box."""
+    level = 0.5
     low, high = float(local.min()), float(local.max())
     local = np.sort(local, axis=1)[:, ::-1]
     weights = weights / weights.sum()
@@ -253,9 +268,8 @@ def _level(local: Array, weights: Array, fraction: float | None, size: float) ->
 
     margin = 0.01 * (high - low)
     if fraction is None:
-        level = 0.5
         if low + margin < level < high - margin:
-            return level, above(level)
+            return level
         found = f"values between {low:.3g} and {high:.3g} at the nodes of the lattice: none crosses {level}"
     else:
         ends = above(high - margin), above(low + margin)
@@ -263,7 +277,7 @@ def _level(local: Array, weights: Array, fraction: float | None, size: float) ->
             level = brentq(
                 lambda c: above(c) - fraction, low + margin, high - margin, xtol=1e-6 * (high - low)
             )
-            return float(level), fraction
+            return float(level)
         found = f"levels of the blurred image fill {ends[0]:.3g} to {ends[1]:.3g}, not {fraction:.3g}"
     raise ValueError(
         f"mesh_size {size:g} m cannot show the phase ({found}): expected a finer mesh or less smoothing"

@@ -120,7 +120,7 @@ def dihedral_angles(points: Array) -> Array:
     return np.degrees(np.arccos(np.clip(np.stack(cosine, axis=1), -1, 1)))
 
 
-def _cosine(a: Array, b: Array) -> Array:
+def _cosine(a: npt.NDArray, b: npt.NDArray) -> npt.NDArray:
     return (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
 
 
