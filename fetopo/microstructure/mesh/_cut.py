@@ -117,8 +117,8 @@ class Cut:
         limit = self.limits(edges)
         x = self.mesh.nodes()
         way = x[edges[:, 1]] - x[edges[:, 0]]
-        # A node on a face of the box moves within that face. Where the cut edge leaves it, the node misses the
-        # cut by as much as a cut at the limit would: so only half as far.
+        # A node on a face of the box moves within that face. Where the cut edge leaves it, the node misses
+        # the cut by as much as a cut at the limit would: so only half as far.
         found = []
         for node, neighbour, part, along in ((a, b, t, way), (b, a, 1 - t, -way)):
             leaves = m.fixed[node] & (along != 0)

@@ -118,7 +118,7 @@ def fitted_cell(
     dim = values.ndim
     if np.shape(periodic) not in ((), (dim,)):
         raise ValueError(f"periodic is {periodic}: expected one answer or {dim}, one per axis")
-    wraps = np.broadcast_to(np.asarray(periodic, dtype=bool), (dim,)).tolist()
+    wraps = [bool(p) for p in np.broadcast_to(np.asarray(periodic), (dim,))]
     blur = (1.0 if labelled else 0.0) if smoothing is None else float(smoothing)
     if not 0 <= blur < np.inf:
         raise ValueError(f"smoothing is {smoothing}: expected voxels, not negative")
