@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fetopo._compat import geometry_dofmap
 from fetopo.design.cell import design_cell
 from fetopo.design.problem import LoopOptions
 from fetopo.microstructure import generate
@@ -20,8 +21,7 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 def arrays(cell):
     """Nodes, cells and tags of a mesh that is whole on this rank."""
     mesh = cell.mesh
-    dofmap = mesh.geometry.dofmap if hasattr(mesh.geometry, "dofmap") else mesh.geometry.dofmaps[0]
-    return mesh.geometry.x[:, : cell.dim], np.asarray(dofmap), cell.cell_tags.values
+    return mesh.geometry.x[:, : cell.dim], np.asarray(geometry_dofmap(mesh)), cell.cell_tags.values
 
 
 def identify(cell, x, periodic):
@@ -119,7 +119,8 @@ def ball(shape, radius, center=0.5):
     return sum(a**2 for a in away) < radius**2
 
 
-def gyroid_density(n, fraction=None):
+def gyroid_density(n):
+    """A density whose level ½ is the level set 0 that approximates the minimal surface."""
     t = 2 * np.pi * (np.arange(n) + 0.5) / n
     f = generate.surfaces.LEVEL_SETS["gyroid"](t[:, None, None], t[None, :, None], t[None, None, :])
     return 0.5 + f / 6
@@ -274,7 +275,7 @@ class TestConductivity:
         assert np.allclose(D, exact, rtol=0, atol=0.01)
 
     def test_voxels_of_a_ball(self, alone):
-        """Maxwell's formula is exact beyond the third order in φ; a mesh of the voxels errs three times more."""
+        """Maxwell's formula holds beyond the third order in φ; a mesh of the voxels errs three times more."""
         labels = ball((24,) * 3, 0.3)
         phi, beta = labels.mean(), 9 / 12
         exact = (1 + 2 * beta * phi) / (1 - beta * phi)
