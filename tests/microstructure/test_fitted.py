@@ -225,6 +225,7 @@ class TestDensity:
         assert np.allclose(cell.lengths, 16e-6)
         assert check_mesh(cell, True, 15.0) == 0
 
+    @pytest.mark.mpi
     def test_design(self, comm):
         """The crisp structure of a design and the mesh that follows its density conduct alike."""
         options = LoopOptions(stage_iterations=10, final_iterations=20)
