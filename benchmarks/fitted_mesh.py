@@ -17,7 +17,7 @@ from mpi4py import MPI
 
 from fetopo.microstructure import generate
 from fetopo.microstructure.image import Image, read
-from fetopo.microstructure.mesh import fitted, fitted_cell, quality
+from fetopo.microstructure.mesh import FittedCell, _fit, fitted_cell, quality
 from fetopo.microstructure.mesh._smooth import Smoother
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -59,7 +59,7 @@ def cases(small: bool) -> list[tuple[str, Image, int, bool]]:
     return found
 
 
-def row(name: str, make: Callable[[], fitted.FittedCell]) -> str:
+def row(name: str, make: Callable[[], FittedCell]) -> str:
     begin = time.process_time()
     cell = make()
     seconds = time.process_time() - begin
@@ -82,7 +82,7 @@ HEAD = (
 
 def variants(image: Image) -> None:
     """One image, lattice and level; with and without snapping, with and without smoothing."""
-    original = fitted.SNAP, Smoother.relax, fitted.Cut.snap_nodes
+    original = _fit.SNAP, Smoother.relax, _fit.Cut.snap_nodes
     print("\n| way | " + HEAD)
     try:
         for name, snap, moved in (
@@ -92,16 +92,16 @@ def variants(image: Image) -> None:
             ("snapped at 0.3, 0.45", (0.3, 0.45), True),
         ):
             for smooth in (False, True):
-                fitted.SNAP = snap
+                _fit.SNAP = snap
                 if not moved:
-                    fitted.Cut.snap_nodes = lambda self: None  # type: ignore[method-assign]
+                    _fit.Cut.snap_nodes = lambda self: None  # type: ignore[method-assign]
                 if not smooth:
                     Smoother.relax = lambda self, *a, **k: 0.0  # type: ignore[method-assign]
                 text = f"{name}; {'smoothed' if smooth else 'not smoothed'}"
                 print(row(text, lambda: fitted_cell(MPI.COMM_SELF, image, 1)), flush=True)
-                fitted.SNAP, Smoother.relax, fitted.Cut.snap_nodes = original  # type: ignore[method-assign]
+                _fit.SNAP, Smoother.relax, _fit.Cut.snap_nodes = original  # type: ignore[method-assign]
     finally:
-        fitted.SNAP, Smoother.relax, fitted.Cut.snap_nodes = original  # type: ignore[method-assign]
+        _fit.SNAP, Smoother.relax, _fit.Cut.snap_nodes = original  # type: ignore[method-assign]
 
 
 def main() -> None:

@@ -167,6 +167,8 @@ class Cut:
             mesh = parts.mesh
             wrong = np.zeros(len(mesh.at), dtype=bool)
             wrong[_interface.defects(mesh.same[parts.facets], mesh.outer)] = True
+            if not len(parts.facets):  # a phase of so few nodes that snapping has eaten it
+                wrong[:] = True
             if not wrong.any():
                 return count, parts
             nodes = np.unique(self.mesh.same[wrong[mesh.same[: len(self.mesh.same)]]])

@@ -4,62 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import basix.ufl
 import numpy as np
 import numpy.typing as npt
 from dolfinx import mesh as dmesh
 from mpi4py import MPI
-from scipy.optimize import brentq
 
 from fetopo._compat import create_mesh
-from fetopo._json import plain
 from fetopo._mpi import get_logger, on_every_rank
 from fetopo.microstructure.image import GreyImage, Image, VoxelSize, voxel_sides
-from fetopo.microstructure.mesh import _interface
-from fetopo.microstructure.mesh._cut import SNAP, Cut, Parts, fraction_above
-from fetopo.microstructure.mesh._field import Field, level_set
-from fetopo.microstructure.mesh._lattice import Array, Lattice, volumes
-from fetopo.microstructure.mesh._smooth import Smoother
+from fetopo.microstructure.mesh._cut import Parts
+from fetopo.microstructure.mesh._field import level_set
+from fetopo.microstructure.mesh._fit import FitReport, fit
+from fetopo.microstructure.mesh._lattice import Array
 from fetopo.microstructure.mesh.cell import UnitCell
 
 #: Tags of what is around the phase and of the phase.
 OUTSIDE, INSIDE = 1, 2
-
-#: Largest relative error of the volume fraction of either phase.
-TOLERANCE = 0.005
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """What became of an image or density on its way to a mesh.
-
-    Attributes:
-        volume_fraction: of the phase, as it was wanted [-].
-        meshed_fraction: what the mesh of the whole box has [-].
-        error: relative error of the volume fraction, of the phase for which it is larger [-].
-        level: of the blurred indicator or density that the interface follows [-].
-        facets: edges (2D) or triangles of the interface.
-        area: length or area of the interface [m^(d−1)].
-        euler_characteristic: of the interface, opposite periodic faces being one [-].
-        snapped: lattice nodes moved onto the interface.
-        released: snapped nodes put back, because the interface was pinched there or a cell too flat.
-    """
-
-    volume_fraction: float
-    meshed_fraction: float
-    error: float
-    level: float
-    facets: int
-    area: float
-    euler_characteristic: int
-    snapped: int
-    released: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers, ready for JSON."""
-        return plain(self)
 
 
 @dataclass(frozen=True)
@@ -137,7 +99,7 @@ def fitted_cell(
     with on_every_rank(comm):
         if comm.rank == 0:
             field = level_set(values, sides, wraps, blur)
-            parts, report = _fit(field, fraction, divisions, upper, wraps, labelled)
+            parts, report = fit(field, fraction, divisions, upper, wraps, labelled)
             x, cells, first = _arrays(parts, None if only is None else names.index(only))
         else:
             x, cells, first = np.empty((0, dim)), np.empty((0, dim + 1), dtype=np.int64), 0
@@ -195,93 +157,6 @@ def _divisions(size: float, upper: Array) -> list[int]:
             f"expected at most {upper.min() / 3:g}, a third of the shortest edge"
         )
     return divisions
-
-
-def _fit(
-    field: Field,
-    fraction: float | None,
-    divisions: list[int],
-    upper: Array,
-    wraps: list[bool],
-    labelled: bool,
-) -> tuple[Parts, FitReport]:
-    """The mesh of the box, cut along a level of the field."""
-    size = float(np.mean(upper / divisions))
-    lattice = Lattice(divisions, upper, wraps)
-    mesh, integers = lattice.build()
-    values = field(mesh.at)
-    level = _level(values[mesh.same[mesh.cells]], volumes(mesh.nodes(), mesh.cells), fraction, size)
-    fraction = field.fraction_above(level) if fraction is None else fraction
-    if labelled and not 0.05 < level < 0.95:
-        raise ValueError(
-            f"mesh_size {size:g} m cannot show the phase (it would end at {level:.3f} of the blurred image): "
-            "expected a finer mesh or less smoothing"
-        )
-    cut = Cut(lattice, mesh, integers, values - level, SNAP)
-    cut.snap_nodes()
-    snapped = int(cut.snapped.sum())
-    released = cut.release_poor()
-    pinched, parts = cut.release_pinched()
-
-    def excess(x: Array) -> Array:
-        return field(x) - level
-
-    smoother = Smoother(parts)
-    probe = 0.5 * float(field.voxel.min())
-    for _ in range(4):
-        smoother.relax(excess, size, probe)
-    worst = Smoother(parts, worst=True)
-    for _ in range(8):
-        worst.relax(excess, size, probe, power=8.0, free_worst=True)
-    box = float(np.prod(upper))
-    meshed = smoother.meet_volume(fraction * box, 1e-7, size) / box
-    error = abs(meshed - fraction) / min(fraction, 1 - fraction)
-    if error > TOLERANCE:
-        raise RuntimeError(
-            f"the phase fills {meshed:.6f} of the mesh, not {fraction:.6f}: "
-            f"expected a smaller mesh_size than {size:g} m"
-        )
-    x = parts.mesh.nodes()
-    report = FitReport(
-        fraction,
-        meshed,
-        error,
-        level,
-        len(parts.facets),
-        float(np.linalg.norm(_interface.area_vectors(x, parts.facets), axis=1).sum()),
-        _interface.euler_characteristic(parts.mesh.same[parts.facets]),
-        snapped,
-        released + pinched,
-    )
-    return parts, report
-
-
-def _level(local: Array, weights: Array, fraction: float | None, size: float) -> float:
-    """½, or the level above which the piecewise linear function fills a fraction of the box."""
-    level = 0.5
-    low, high = float(local.min()), float(local.max())
-    local = np.sort(local, axis=1)[:, ::-1]
-    weights = weights / weights.sum()
-
-    def above(c: float) -> float:
-        return float(fraction_above(local - c) @ weights)
-
-    margin = 0.01 * (high - low)
-    if fraction is None:
-        if low + margin < level < high - margin:
-            return level
-        found = f"values between {low:.3g} and {high:.3g} at the nodes of the lattice: none crosses {level}"
-    else:
-        ends = above(high - margin), above(low + margin)
-        if ends[0] < fraction < ends[1]:
-            level = brentq(
-                lambda c: above(c) - fraction, low + margin, high - margin, xtol=1e-6 * (high - low)
-            )
-            return float(level)
-        found = f"levels of the blurred image fill {ends[0]:.3g} to {ends[1]:.3g}, not {fraction:.3g}"
-    raise ValueError(
-        f"mesh_size {size:g} m cannot show the phase ({found}): expected a finer mesh or less smoothing"
-    )
 
 
 def _arrays(parts: Parts, only: int | None) -> tuple[Array, npt.NDArray[np.int64], int]:
