@@ -8,7 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from fetopo._compat import geometry_dofmap
 from fetopo.design.problem import Record
 from fetopo.figure import length_unit, new_figure
+from fetopo.microstructure.mesh import UnitCell
 
 Array = npt.NDArray[np.float64]
 
@@ -73,6 +75,45 @@ def render_volume(
         plotter.add_text(label, font_size=11, color="black", position="upper_left")
     plotter.view_vector((1.6, 1.0, 0.75), viewup=(0, 0, 1))
     plotter.camera.zoom(1.05)
+    picture = plotter.screenshot(None, return_img=True)
+    plotter.close()
+    return np.asarray(picture)
+
+
+def render_cells(
+    cell: UnitCell,
+    colors: Mapping[str, str],
+    hide: Mapping[str, Callable[[Array], npt.NDArray[np.bool_]]] | None = None,
+    *,
+    size: tuple[int, int] = (900, 850),
+) -> npt.NDArray[np.uint8]:
+    """Picture of the tetrahedra of a mesh with their edges, as an RGB array.
+
+    Args:
+        cell: three-dimensional cell that is whole on this rank.
+        colors: of the phases to show, by name.
+        hide: for phases to cut open, a marker: which cells to leave out, from their midpoints (3, n).
+        size: pixels.
+    """
+    pyvista = _pyvista()
+    mesh = cell.mesh
+    nodes = geometry_dofmap(mesh)
+    if mesh.topology.cell_name() != "tetrahedron":
+        raise ValueError(f"a mesh of tetrahedra is needed, found {mesh.topology.cell_name()}s")
+    x = mesh.geometry.x / cell.lengths.max()
+    middle = mesh.geometry.x[nodes].mean(axis=1).T
+    plotter = pyvista.Plotter(off_screen=True, window_size=list(size))
+    plotter.set_background("white")
+    for name, color in colors.items():
+        shown = cell.cell_tags.values == cell.tag(name)
+        if hide and name in hide:
+            shown &= ~hide[name](middle)
+        part = pyvista.UnstructuredGrid({pyvista.CellType.TETRA: nodes[shown]}, x).extract_surface()
+        plotter.add_mesh(
+            part, color=color, show_edges=True, edge_color="#404040", line_width=0.6, ambient=0.35
+        )
+    plotter.view_vector((1.6, 1.0, 0.75), viewup=(0, 0, 1))
+    plotter.camera.zoom(0.95)
     picture = plotter.screenshot(None, return_img=True)
     plotter.close()
     return np.asarray(picture)

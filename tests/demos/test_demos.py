@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts processe
 DEMOS = Path(__file__).parents[2] / "demos"
 SMALL = {
     "electrode.py": ["--crop", "24", "--cells", "16"],
+    "fitted_mesh.py": ["--cells", "24"],
     "reconstruction.py": ["--seeds", "2", "--cells", "64", "--tolerance", "2e-3"],
 }
 
