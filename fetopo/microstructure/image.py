@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from fetopo._mpi import on_every_rank
 from fetopo.microstructure._files import SUFFIXES, opened
 from fetopo.microstructure._tiff import write_tiff
 from fetopo.microstructure._voxels import DEFAULT_VOXEL_SIZE, GreyImage, Image, VoxelSize, voxel_sides
@@ -30,11 +31,12 @@ from fetopo.microstructure.connectivity import (
     percolating_parts,
     trim,
 )
+from fetopo.microstructure.slab import Slab
 
 __all__ = [
-    "DEFAULT_VOXEL_SIZE", "SUFFIXES", "Connectivity", "Crop", "GreyImage", "Image", "Mask", "VoxelSize",
+    "DEFAULT_VOXEL_SIZE", "SUFFIXES", "Connectivity", "Crop", "GreyImage", "Image", "Mask", "Slab", "VoxelSize",
     "connectivity", "percolating", "percolating_fraction", "percolating_parts", "read", "read_grey",
-    "read_slab", "trim", "voxel_sides", "write",
+    "read_slab", "read_slabs", "trim", "voxel_sides", "write",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -121,6 +123,36 @@ def read_slab(
 
     found: Image = _load(Image, path, crop, slab, **options)
     return found, first[0]
+
+
+def read_slabs(
+    comm: Any, path: str | os.PathLike[str], *, crop: Crop | None = None, **options: Any
+) -> Slab:
+    """Read a labelled image so that each rank has its own rows and none the whole. Collective.
+
+    Args:
+        comm: Communicator; rank r of n reads the rows from ⌊N r/n⌋ to ⌊N (r + 1)/n⌋ of N, perhaps none.
+        path: File or folder, as for `read`.
+        crop: Part of the image that is shared out.
+        **options: `voxel_size`, `shape`, `dtype` and `name`, as for `read`.
+
+    Returns:
+        The slab of this rank, with labels as values.
+
+    Raises:
+        FileNotFoundError, ValueError: As `read`, on every rank.
+    """
+    bounds: list[int] = []
+
+    def slab(rows: int) -> tuple[int, int]:
+        bounds[:] = [rows * rank // comm.size for rank in range(comm.size + 1)]
+        start, stop = bounds[comm.rank : comm.rank + 2]
+        return (start, stop) if start < stop else (0, 1)
+
+    with on_every_rank(comm):
+        found: Image = _load(Image, path, crop, slab, **options)
+    rows = bounds[comm.rank + 1] - bounds[comm.rank]
+    return Slab(comm, found.labels[:rows], found.voxel_size, tuple(bounds))
 
 
 def _load(
