@@ -8,7 +8,7 @@ is told to the others.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class Labelling:
             all ranks here.
         touched: Per cluster and axis, bit 1 where it touches the first face and bit 2 where the last.
         counted: Whether this rank is the one to count a cluster: true on one of the ranks that share it.
+        known: Masks made so far by `select`.
     """
 
     mask: Mask
@@ -46,19 +47,21 @@ class Labelling:
     size: Ints
     touched: npt.NDArray[np.uint8]
     counted: npt.NDArray[np.bool_]
+    known: dict[bytes, Mask] = field(default_factory=dict)
 
     def select(self, chosen: npt.NDArray[np.bool_]) -> Mask:
-        """Own voxels whose cluster is chosen; labels them once more."""
-        if not chosen.any():
-            return np.zeros(self.mask.shape, dtype=bool)
-        if chosen.all():
-            return self.mask.copy()
+        """Own voxels whose cluster is chosen, read-only. Labels them once more, for a choice not seen yet."""
+        key = chosen.tobytes()
+        if key in self.known:
+            return self.known[key]
         found = np.empty(self.mask.shape, dtype=bool)
         start = 0
         for rows in _blocks(self.mask):
             labels, count = ndimage.label(self.mask[rows])
             found[rows] = np.append(False, chosen[self.cluster[start : start + count]])[labels]
             start += count
+        found.flags.writeable = False
+        self.known[key] = found
         return found
 
 
