@@ -125,9 +125,7 @@ def read_slab(
     return found, first[0]
 
 
-def read_slabs(
-    comm: Any, path: str | os.PathLike[str], *, crop: Crop | None = None, **options: Any
-) -> Slab:
+def read_slabs(comm: Any, path: str | os.PathLike[str], *, crop: Crop | None = None, **options: Any) -> Slab:
     """Read a labelled image so that each rank has its own rows and none the whole. Collective.
 
     Args:

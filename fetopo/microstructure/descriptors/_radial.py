@@ -152,9 +152,7 @@ def _columns(masks: Sequence[Mask], size: int) -> Iterator[tuple[int, list[npt.N
         yield start, found
 
 
-def _transformed(
-    values: npt.NDArray[np.complex128], padded: Sequence[int]
-) -> npt.NDArray[np.complex128]:
+def _transformed(values: npt.NDArray[np.complex128], padded: Sequence[int]) -> npt.NDArray[np.complex128]:
     """Transform over all axes but the last, the padding last where it is longest."""
     for axis in reversed(range(len(padded))):
         values = fft.fft(values, n=padded[axis], axis=axis)

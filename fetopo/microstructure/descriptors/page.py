@@ -42,9 +42,8 @@ def save_page(
     figure = new_figure(13.5, 11.0)
     if title:
         figure.suptitle(title)
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
     grid = figure.subplots(3, 3)
-    for ax in grid.flat:
-        ax.set_box_aspect(0.8)
     if image.dim == 3:
         for axis, ax in enumerate(grid[0]):
             _slice(ax, image, wanted, axis)
@@ -84,7 +83,6 @@ def _slice(ax: Any, image: Image, wanted: list[int], axis: int | None) -> None:
     unit, scale = length_unit(max(sides))
     extent = (0.0, sides[1] / scale, sides[0] / scale, 0.0)
     ax.imshow(picture, extent=extent, interpolation="nearest")
-    ax.set_box_aspect(None)
     ax.set_xlabel(f"axis {rest[1]}{unit}")
     ax.set_ylabel(f"axis {rest[0]}{unit}")
     ax.set_title("image" if axis is None else f"plane in the middle of axis {axis}")
@@ -95,7 +93,7 @@ def _curves(row: Any, found: Summary) -> None:
     found.two_point_correlation.plot(row[0], color=PHASE)
     row[0].set_title("two-point correlation")
     if found.two_point_cluster is not None:
-        found.two_point_cluster.plot(row[0], color="#c98b3c", label="cluster function C₂")
+        found.two_point_cluster.plot(row[0], color="#c98b3c", linestyle="--", label="cluster function C₂")
         row[0].set_ylabel("S₂, C₂ (-), φ² dotted")
         row[0].legend()
     for axis, path in enumerate(found.lineal_path):
@@ -151,7 +149,8 @@ def _cluster_sizes(ax: Any, found: Summary) -> None:
 def _numbers(ax: Any, found: Summary) -> None:
     """The numbers, as text."""
     ax.set_axis_off()
-    ax.text(0.0, 1.0, "\n".join(lines(found)), transform=ax.transAxes, va="top", family="monospace", fontsize=9)
+    text = ax.text(0.0, 1.0, "\n".join(lines(found)), transform=ax.transAxes, va="top")
+    text.set(family="monospace", fontsize=8.2, linespacing=1.5, in_layout=False)
 
 
 def lines(found: Summary) -> list[str]:
@@ -159,9 +158,9 @@ def lines(found: Summary) -> list[str]:
     parts, chords = found.clusters, found.chord_lengths
     text = [
         ("volume fraction", f"{found.fraction:.4f}"),
-        ("all phases", ", ".join(f"{k}: {v:.4f}" for k, v in found.volume_fractions.items())),
+        *_phases(found),
         ("percolating fraction", "  ".join(f"{v:.4f}" for v in parts.percolating_fraction)),
-        ("clusters", f"{parts.count}, the largest {parts.largest_fraction:.4f} of the phase"),
+        ("clusters", f"{parts.count}, largest share {parts.largest_fraction:.4f}"),
         ("mean chord length", "  ".join(_length(c.mean) for c in chords)),
         ("median chord length", "  ".join(_length(c.quantile(0.5)) for c in chords)),
         ("specific surface", f"{found.specific_surface:.4g} 1/m"),
@@ -171,13 +170,23 @@ def lines(found: Summary) -> list[str]:
     if found.anisotropy is not None:
         lengths, _ = found.anisotropy.principal
         text.append(("principal chords", "  ".join(_length(float(v)) for v in lengths)))
-        text.append(("integral lengths", "  ".join(_length(float(v)) for v in found.anisotropy.integral_length)))
+        text.append(
+            ("integral lengths", "  ".join(_length(float(v)) for v in found.anisotropy.integral_length))
+        )
     if found.pore_sizes is not None:
         sizes = found.pore_sizes
         text.append(("local thickness", f"{_length(sizes.mean)} ± {_length(sizes.deviation)}"))
         quantiles = "  ".join(_length(sizes.quantile(q)) for q in (0.1, 0.5, 0.9))
         text.append(("  d10, d50, d90", quantiles))
     return [f"{name:<24}{value}" for name, value in text]
+
+
+def _phases(found: Summary) -> list[tuple[str, str]]:
+    """Volume fractions of all labels, three a line; the first dozen where there are many."""
+    every = [f"{label}: {fraction:.4f}" for label, fraction in found.volume_fractions.items()]
+    shown = every[:12] + ([f"… of {len(every)} labels"] if len(every) > 12 else [])
+    rows = [", ".join(shown[k : k + 3]) for k in range(0, len(shown), 3)]
+    return [("" if k else "all phases", row) for k, row in enumerate(rows)]
 
 
 def _length(metres: float) -> str:
