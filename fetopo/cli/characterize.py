@@ -121,7 +121,7 @@ def _check_figure(path: Path) -> None:
 
 
 class _Shown:
-    """What is being computed, on standard error: one line that changes, or several where it goes to a file."""
+    """What is being computed, on standard error: a line that changes, or several in a file."""
 
     def __init__(self) -> None:
         self.start, self.live = time.monotonic(), sys.stderr.isatty()

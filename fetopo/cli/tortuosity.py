@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,6 @@ from fetopo.cli._common import (
     Phase,
     Shape,
     VoxelSize,
-    at_root,
     collective,
     emit,
     parse_shape,
@@ -43,14 +42,14 @@ def tortuosity(
     from fetopo.transport.tortuosity import tortuosity as solve
 
     comm = MPI.COMM_WORLD
-    sizes = at_root(comm, lambda: None if shape is None else parse_shape(shape))
-    # Every rank reads its own rows: the image may be larger than the memory of one.
-    picture = collective(
-        lambda: read_slabs(comm, image, crop=crop, voxel_size=voxel_size, shape=sizes, dtype=dtype)
-    )
-    axes = at_root(comm, lambda: _axes(axis, picture.dim))
-    mask = collective(lambda: picture.mask(phase))
-    del picture
+
+    def load() -> Any:
+        # Every rank reads its own rows: the image may be larger than the memory of one.
+        sizes = None if shape is None else parse_shape(shape)
+        slab = read_slabs(comm, image, crop=crop, voxel_size=voxel_size, shape=sizes, dtype=dtype)
+        return _axes(axis, slab.dim), slab.mask(phase)
+
+    axes, mask = collective(load)
     results = solve(comm, mask, axes)
     values = {
         "axes": [r.axis for r in results],

@@ -35,8 +35,8 @@ class Labelling:
     Args:
         mask: Own rows of the phase.
         cluster: Per label of the blocks, one after the other, the cluster in `size`.
-        size: Voxels of each cluster of this rank. A cluster that meets the border of the slab has the voxels of
-            all ranks here.
+        size: Voxels of each cluster of this rank; of one that meets the border of the slab, those of all
+            ranks.
         touched: Per cluster and axis, bit 1 where it touches the first face and bit 2 where the last.
         counted: Whether this rank is the one to count a cluster: true on one of the ranks that share it.
         known: Masks made so far by `select`.

@@ -1,4 +1,4 @@
-"""VTK ImageData files (.vti): voxels as cells, array axes (z, y, x), spacing in metres. Needs VTK to write."""
+"""VTK ImageData files (.vti): voxels as cells, array axes (z, y, x), spacing in metres. Writing needs VTK."""
 
 import logging
 import math
@@ -64,22 +64,16 @@ def open_vti(path: Path, name: str | None) -> Source:
     parts: list[tuple[Window, Any, Any]] = []
     for piece in pieces:
         own = _numbers(piece, "Extent", 6)
-        inside = all(
-            a <= c and d <= b
-            for a, b, c, d in zip(extent[::2], extent[1::2], own[::2], own[1::2], strict=True)
-        )
-        if not inside:
+        if any(own[k] < extent[k] or own[k + 1] > extent[k + 1] for k in (0, 2, 4)):
             raise ValueError(f"no readable VTI: a piece of extent {own} in an image of extent {extent}")
         size = _shape(own, dim, on_cells)
-        array = next(
-            (a for a in piece.findall(f"{DATA[1 - on_cells]}/DataArray") if a.get("Name") == name), None
-        )
-        if array is None:
+        arrays = [a for a in piece.findall(f"{DATA[1 - on_cells]}/DataArray") if a.get("Name") == name]
+        if not arrays:
             raise ValueError(f"array {name} is not in every piece")
         start = [own[2 * a] - extent[2 * a] for a in reversed(range(dim))]
         window = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
         if 0 not in size:
-            parts.append((window, *array_reader(file, array, math.prod(size))))
+            parts.append((window, *array_reader(file, arrays[0], math.prod(size))))
     if not parts or (len(parts) == 1 and tuple(w.stop - w.start for w in parts[0][0]) != shape):
         raise ValueError(f"no readable VTI: its pieces do not fill the extent {extent}")
 
@@ -87,22 +81,17 @@ def open_vti(path: Path, name: str | None) -> Source:
         values = np.empty([w.stop - w.start for w in window], dtype=parts[0][1].newbyteorder("="))
         known = None if len(parts) == 1 else np.zeros(values.shape, dtype=bool)
         for place, _, read in parts:
-            common = [
+            common = tuple(
                 slice(max(p.start, w.start), min(p.stop, w.stop)) for p, w in zip(place, window, strict=True)
-            ]
+            )
             if any(c.start >= c.stop for c in common):
                 continue
             size = [p.stop - p.start for p in place]
             plane = math.prod(size[1:])
             first, last = (k - place[0].start for k in (common[0].start, common[0].stop))
             rows = np.reshape(read(first * plane, last * plane), (last - first, *size[1:]))
-            here = tuple(
-                slice(c.start - p.start, c.stop - p.start) for c, p in zip(common, place, strict=True)
-            )
-            there = tuple(
-                slice(c.start - w.start, c.stop - w.start) for c, w in zip(common, window, strict=True)
-            )
-            values[there] = rows[(slice(None), *here[1:])]
+            there = _within(common, window)
+            values[there] = rows[(slice(None), *_within(common, place)[1:])]
             if known is not None:
                 known[there] = True
         if known is not None and not known.all():
@@ -110,6 +99,11 @@ def open_vti(path: Path, name: str | None) -> Source:
         return values
 
     return Source(shape, load, _spacing(file, image, dim))
+
+
+def _within(part: Window, window: Window) -> Window:
+    """A part of an image as a part of a window that holds it."""
+    return tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, window, strict=True))
 
 
 def _shape(extent: Sequence[int], dim: int, on_cells: int) -> tuple[int, ...]:
@@ -129,9 +123,7 @@ def _numbers(element: Any, key: str, count: int) -> list[int]:
     except ValueError:
         found = []
     if len(found) != count or any(a > b for a, b in zip(found[::2], found[1::2], strict=True)):
-        raise ValueError(
-            f"no readable VTI: {key} is {text!r}, expected {count} numbers, first and last in turn"
-        )
+        raise ValueError(f"no readable VTI: {key} is {text!r}, expected {count} numbers in pairs")
     return found
 
 

@@ -24,9 +24,10 @@ from fetopo.microstructure._window import Values
 
 TYPES = {
     f"{name}{bits}": f"{code}{bits // 8}"
-    for name, code, sizes in (("Int", "i", (8, 16, 32, 64)), ("UInt", "u", (8, 16, 32, 64)), ("Float", "f", (32, 64)))
-    for bits in sizes
-}  # fmt: skip
+    for name, code in (("Int", "i"), ("UInt", "u"), ("Float", "f"))
+    for bits in (8, 16, 32, 64)
+    if code != "f" or bits >= 32
+}
 COMPRESSORS = ("", "vtkZLibDataCompressor", "vtkLZ4DataCompressor", "vtkLZMADataCompressor")
 
 
@@ -182,7 +183,7 @@ def _compressed(stream: _Stream, file: VtkFile, expected: int) -> Bytes:
     # So many bytes cannot be packed into a block of one: more blocks than bytes are no header.
     if blocks < 1 or size < 1 or rest > size or whole != expected or blocks > max(1, len(stream.data)):
         raise ValueError(
-            f"{stream.what} has {blocks} blocks of {size} bytes, the last of {rest}: expected {expected} bytes"
+            f"{stream.what} has {blocks} blocks of {size} bytes, the last of {rest}: expected {expected}"
         )
     packed = stream.numbers(file, 3, blocks)
     ends = list(accumulate(packed, initial=0))

@@ -34,9 +34,9 @@ from fetopo.microstructure.connectivity import (
 from fetopo.microstructure.slab import Slab
 
 __all__ = [
-    "DEFAULT_VOXEL_SIZE", "SUFFIXES", "Connectivity", "Crop", "GreyImage", "Image", "Mask", "Slab", "VoxelSize",
-    "connectivity", "percolating", "percolating_fraction", "percolating_parts", "read", "read_grey",
-    "read_slab", "read_slabs", "trim", "voxel_sides", "write",
+    "DEFAULT_VOXEL_SIZE", "SUFFIXES", "Connectivity", "Crop", "GreyImage", "Image", "Mask", "Slab",
+    "VoxelSize", "connectivity", "percolating", "percolating_fraction", "percolating_parts", "read",
+    "read_grey", "read_slab", "read_slabs", "trim", "voxel_sides", "write",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -145,11 +146,11 @@ class Slab:
         voxels = np.asarray(voxels, dtype=np.int64).reshape(-1, self.dim)
         inside = bool(((voxels >= 0) & (voxels < self.shape)).all())
         require(self.comm, inside, f"voxels outside an image of shape {self.shape}")
-        flat = np.ravel_multi_index(tuple(voxels.T), self.shape)
+        flat = np.asarray(np.ravel_multi_index(tuple(voxels.T), self.shape))
         plane = self.size // self.shape[0]
         order = np.argsort(flat, kind="stable")
         edges = np.searchsorted(flat[order], np.array(self.bounds, dtype=np.int64) * plane)
-        asked = [flat[order[a:b]] for a, b in zip(edges, edges[1:], strict=False)]
+        asked = [flat[order[a:b]] for a, b in pairwise(int(e) for e in edges)]
         here = self.values.reshape(-1)
         answers = self.comm.alltoall([here[part - self.first * plane] for part in self.comm.alltoall(asked)])
         found = np.empty(len(flat), dtype=self.values.dtype)

@@ -58,7 +58,7 @@ class TestSlab:
             assert before is None if slab.first == 0 else np.array_equal(before, values[slab.first - 1])
             assert after is None if stop == 10 else np.array_equal(after, values[stop])
         else:
-            assert before is None and after is None
+            assert (before, after) == (None, None)
 
     def test_values_of_any_voxels(self, comm):
         values = np.random.default_rng(1).normal(size=(5, 4, 3))

@@ -151,7 +151,7 @@ class TestRefused:
             tortuosity(comm, mask, axes)
 
     def test_voxel_size(self, comm):
-        with pytest.raises(ValueError, match="voxel_size is -1.0: expected positive"):
+        with pytest.raises(ValueError, match=r"voxel_size is -1\.0: expected positive"):
             tortuosity(comm, np.ones((3, 3)), voxel_size=-1.0)
 
     def test_solver_that_does_not_converge(self, comm):

@@ -106,7 +106,7 @@ def _circles(
     ]
     overlap = math.prod(along(f, a, dim) for a, f in enumerate(free))
     total = np.bincount(group.ravel(), np.asarray(overlap).ravel(), keys.size)
-    return keys / 1e9 * unit, group.ravel(), total
+    return np.asarray(keys / 1e9 * unit), group.ravel().astype(np.int64), np.asarray(total)
 
 
 def _sums(
@@ -116,7 +116,7 @@ def _sums(
     padded = _padded(masks[0].shape, limits, periodic)
     frequencies = padded[-1] // 2 + 1
     pairs = list(combinations_with_replacement(range(len(masks)), 2))
-    sums = {pair: np.zeros((frequencies, groups)) for pair in pairs}
+    sums: dict[tuple[int, int], Field] = {pair: np.zeros((frequencies, groups)) for pair in pairs}
     batch = max(1, BATCH // math.prod(padded[:-1]))
     for start, columns in _columns(masks, padded[-1]):
         for first in range(0, columns[0].shape[-1], batch):

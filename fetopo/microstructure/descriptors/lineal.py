@@ -10,7 +10,6 @@ from fetopo._json import plain
 from fetopo.microstructure.descriptors._common import Counts, Field, axes_for, checked, half_reach, inverse
 from fetopo.microstructure.image import Mask, VoxelSize
 
-
 # So many voxels are looked through at once.
 BLOCK = 2**20
 
@@ -209,7 +208,9 @@ def _runs(mask: Mask, axis: int, periodic: bool) -> tuple[Counts, Counts, int]:
     lines = np.moveaxis(mask, axis, -1)
     rows = max(1, BLOCK // lines[0].size)
     n = mask.shape[axis]
-    complete, cut, full = np.zeros(n + 1, dtype=np.int64), np.zeros(n + 1, dtype=np.int64), 0
+    complete: Counts = np.zeros(n + 1, dtype=np.int64)
+    cut: Counts = np.zeros(n + 1, dtype=np.int64)
+    full = 0
     for start in range(0, len(lines), rows):
         part = _runs_of_lines(lines[start : start + rows].reshape(-1, n), periodic)
         complete, cut, full = complete + part[0], cut + part[1], full + part[2]

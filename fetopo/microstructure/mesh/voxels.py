@@ -25,9 +25,9 @@ def voxel_cell(
 ) -> UnitCell:
     """A voxel image as a mesh: one quadrilateral or hexahedron per voxel, tagged with its label.
 
-    Array axis 0 is x, axis 1 is y, axis 2 is z. Each rank creates the cells of its own rows and learns from its
-    neighbours the row next to them; DOLFINx then gives every rank its share of the mesh. Given a slab, no rank
-    ever holds the whole image.
+    Array axis 0 is x, axis 1 is y, axis 2 is z. Each rank creates the cells of its own rows and learns from
+    its neighbours the row next to them; DOLFINx then gives every rank its share of the mesh. Given a slab, no
+    rank ever holds the whole image.
 
     Args:
         comm: communicator to distribute the mesh over.
@@ -98,8 +98,8 @@ def to_image(cell: UnitCell, values: npt.NDArray[np.float64], fill: float = 0.0)
 def _cells(keep: Slab) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Cells of the voxels kept in this slab, by node numbers over all ranks, and the places of its nodes.
 
-    The nodes between two slabs belong to the one that comes after; only nodes of some kept voxel are numbered,
-    rank by rank. The last ones of a slab's cells are thus the first of the next rank's.
+    The nodes between two slabs belong to the one that comes after; only nodes of some kept voxel are
+    numbered, rank by rank. The last ones of a slab's cells are thus the first of the next rank's.
     """
     rows, cross, dim = len(keep.values), keep.shape[1:], keep.dim
     before, after = keep.neighbours()
@@ -114,7 +114,7 @@ def _cells(keep: Slab) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     own = used if after is None else used[:-1]
     if rows == 0:
         own = used[:0]
-    offset = int(keep.comm.exscan(int(own.sum())) or 0)
+    offset = sum(keep.comm.allgather(int(own.sum()))[: keep.comm.rank])
     numbers = np.cumsum(used).reshape(used.shape)
     numbers += offset - 1
 
