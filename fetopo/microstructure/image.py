@@ -7,8 +7,6 @@ are (z, y, x), those of a 2D image (y, x). Lengths are in metres.
 import contextlib
 import logging
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -178,8 +176,15 @@ def _load(
                 logger.info("%s names no voxel size: %g m assumed", path, DEFAULT_VOXEL_SIZE)
             sides = voxel_sides(DEFAULT_VOXEL_SIZE if size is None else size, len(source.shape))
             return kind(source.load(window), sides)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:  # of the file system
+            raise
+        # A damaged file makes decoders and parsers fail in ways of their own.
+        raise ValueError(f"{path}: not readable, {type(error).__name__}: {error}") from error
 
 
 def write(path: str | os.PathLike[str], image: Image) -> None:

@@ -98,9 +98,10 @@ def _curves(row: Any, found: Summary) -> None:
         row[0].legend()
     for axis, path in enumerate(found.lineal_path):
         path.plot(row[1], label=f"axis {axis}")
-    last = max(float(path.r[np.flatnonzero(path.value > 1e-3).max(initial=1)]) for path in found.lineal_path)
-    # The curves were drawn in the unit of the longest axis: find it again for the limit.
-    row[1].set_xlim(0, last / length_unit(float(found.lineal_path[-1].r[-1]))[1])
+    last = max(float(path.r[np.flatnonzero(path.value > 1e-3).max(initial=0)]) for path in found.lineal_path)
+    if last > 0:
+        # The curves were drawn in the unit of the last axis: find it again for the limit.
+        row[1].set_xlim(0, last / length_unit(float(found.lineal_path[-1].r[-1]))[1])
     row[1].set_title("lineal path")
     row[1].legend()
     for axis, chords in enumerate(found.chord_lengths):
