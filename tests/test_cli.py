@@ -69,6 +69,38 @@ def test_characterize_prints_one_json_object():
     assert values["volume_fractions"]["0"] == values["porosity"]
 
 
+def test_ranks_characterize_as_one_does(tmp_path):
+    arguments = ("characterize", ELECTRODE, "--crop", 24, "--json", "--cluster-function", "--cross")
+    alone = json.loads(fetopo(*arguments).stdout)
+    done = fetopo(*arguments, "--figure", tmp_path / "page.png", ranks=3)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == alone
+    assert {"chord_lengths", "clusters", "anisotropy", "two_point_cluster", "cross_correlations"} <= set(
+        alone
+    )
+    assert alone["pore_sizes"]["d10"] <= alone["pore_sizes"]["d50"] <= alone["pore_sizes"]["d90"]
+    assert alone["clusters"]["largest_fraction"] == pytest.approx(max(alone["percolating_fraction"]))
+    assert (tmp_path / "page.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_characterize_in_words_and_without_pores():
+    done = fetopo("characterize", ELECTRODE, "--crop", 24, "--no-pores")
+    assert done.returncode == 0, done.stderr
+    for words in ("24 × 24 × 24 voxels", "percolating fraction", "clusters", "from the slope of S₂", "µm"):
+        assert words in done.stdout
+    assert "local thickness" not in done.stdout
+
+
+def test_tortuosity_reads_slabs(tmp_path):
+    """More ranks than rows too: some then have none."""
+    labels = np.random.default_rng(0).integers(0, 3, (2, 9, 8)).astype(np.uint8)
+    write(tmp_path / "thin.npz", Image(labels, 2e-6))
+    arguments = ("tortuosity", tmp_path / "thin.npz", "--phase", 1, "--json")
+    one, three = (json.loads(fetopo(*arguments, ranks=ranks).stdout) for ranks in (1, 3))
+    assert one["percolating_fraction"] == three["percolating_fraction"]
+    assert one["relative_diffusivity"] == pytest.approx(three["relative_diffusivity"], rel=1e-6)
+
+
 def test_characterize_crops_a_folder_of_slices(tmp_path):
     values = np.zeros((12, 9, 10), dtype=np.uint8)
     values[2:10, :4] = 5

@@ -277,7 +277,7 @@ def verify(
     if cell.grid is not None:
         labels = np.rint(to_image(cell, crisp)).astype(np.uint8)
         fine = np.kron(labels, np.ones((refine,) * cell.dim, dtype=np.uint8))
-        solved = voxel_cell(comm, fine, cell.lengths / cell.grid / refine)
+        solved = voxel_cell(comm, fine, tuple(cell.lengths / cell.grid / refine))
     else:
         Q_values = _with_ghosts(cell, crisp)
         here = np.arange(Q_values.size, dtype=np.int32)

@@ -1,6 +1,7 @@
 """Files of voxel values by suffix: each opened as a Source, which reads a window without the rest."""
 
 import contextlib
+import math
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -86,8 +87,13 @@ def _open_npz(archive: zipfile.ZipFile, path: Path, name: str | None) -> Source:
             size = np.lib.format.read_array(file, allow_pickle=False)
     with archive.open(f"{name}.npy") as file:
         shape, fortran, kind = _header(file)
+        begin = file.tell()
     if kind.hasobject:
         raise ValueError(f"array {name} holds Python objects: expected numbers")
+    check_shape(shape)
+    expected, found = math.prod(shape) * kind.itemsize, archive.getinfo(f"{name}.npy").file_size - begin
+    if expected != found:
+        raise ValueError(f"array {name} has {found} bytes: expected {expected} for shape {shape} of {kind}")
 
     def load(window: Window) -> Values:
         with archive.open(f"{name}.npy") as file:

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 # Dots per inch: a plain resolution tag up to here describes paper or a screen, not voxels.
 FINEST_PRINT = 600.0
 
+# Bytes of a value by the type of a tag: TIFF 6 and BigTIFF.
+_TAG_BYTES = dict(enumerate((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)))
+
 # Powers of ten of a metre; ImageJ writes the micro sign escaped.
 _UNITS = {"m": 0, "cm": -2, "mm": -3, "nm": -9, "pm": -12, "å": -10, "angstrom": -10}
 _UNITS |= dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer", "micrometre"), -6)
@@ -93,11 +96,18 @@ def _check_directories(tif: tifffile.TiffFile) -> None:
     layout, handle, size = tif.tiff, tif.filehandle, tif.filehandle.size
     handle.seek(8 if layout.is_bigtiff else 4)
     offset, pages = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))[0], 0
+    seen: set[int] = set()
     while offset:
+        if offset in seen:
+            raise ValueError(f"damaged TIFF: page {pages} is one before it, at byte {offset}")
+        seen.add(offset)
         count = layout.tagnosize
         if offset + count <= size:
             handle.seek(offset)
-            count += struct.unpack(layout.tagnoformat, handle.read(count))[0] * layout.tagsize
+            tags = struct.unpack(layout.tagnoformat, handle.read(count))[0]
+            count += tags * layout.tagsize
+            if offset + count <= size:
+                _check_tags(tif, handle.read(tags * layout.tagsize), pages)
         if offset + count + layout.offsetsize > size:
             raise ValueError(f"truncated TIFF: page {pages} begins at byte {offset}, the file has {size}")
         handle.seek(offset + count)
@@ -108,6 +118,20 @@ def _check_directories(tif: tifffile.TiffFile) -> None:
         end = max((a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
         if end > size:
             raise ValueError(f"truncated TIFF: page {number} ends at byte {end}, the file has {size}")
+
+
+def _check_tags(tif: tifffile.TiffFile, entries: bytes, page: int) -> None:
+    """Raise when the value of a tag leaves the file: the metadata may be what a truncated file has lost."""
+    layout, size = tif.tiff, tif.filehandle.size
+    for start in range(0, len(entries), layout.tagsize):
+        entry = entries[start : start + layout.tagsize]
+        code, kind = struct.unpack(tif.byteorder + "HH", entry[:4])
+        number, offset = struct.unpack(f"{tif.byteorder}2{layout.offsetformat[-1]}", entry[4:])
+        length = number * _TAG_BYTES.get(kind, 0)
+        if length > layout.offsetsize and offset + length > size:
+            raise ValueError(
+                f"truncated TIFF: tag {code} of page {page} ends at byte {offset + length} of {size}"
+            )
 
 
 def length(value: Any, unit: str) -> float | None:

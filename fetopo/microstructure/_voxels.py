@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fetopo.microstructure._window import Crop, check_shape, crop_window
-from fetopo.microstructure.connectivity import Mask
+from fetopo.microstructure._window import Crop, Mask, check_shape, crop_window
 
 DEFAULT_VOXEL_SIZE = 1.0e-6
 """Side of a voxel in metres where neither the caller nor the file says what it is."""
@@ -77,6 +76,29 @@ def _listed(labels: Iterable[int]) -> str:
     return ", ".join(names if len(names) <= 8 else [*names[:4], "…", names[-1]])
 
 
+def check_phases(phase: int | Iterable[int], present: Iterable[int]) -> list[int]:
+    """One label or several as a list, once all are known to be present.
+
+    Raises:
+        ValueError: A label does not occur, or none is given.
+    """
+    wanted = [int(phase)] if isinstance(phase, int | np.integer) else [int(label) for label in phase]
+    missing = [label for label in wanted if label not in present]
+    if missing or not wanted:
+        raise ValueError(
+            f"phase {_listed(missing) or 'missing'}: expected labels of the image, {_listed(present)}"
+        )
+    return wanted
+
+
+def voxels_of(labels: npt.NDArray[Any], wanted: Sequence[int]) -> Mask:
+    """Where the labels are one of those wanted; no more memory than the result takes, twice."""
+    selected: Mask = labels == wanted[0]
+    for label in wanted[1:]:
+        selected |= labels == label
+    return selected
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """Labelled image of a material: one integer per voxel.
@@ -133,16 +155,7 @@ class Image:
         Raises:
             ValueError: A label does not occur in the image, or none is given.
         """
-        wanted = [int(phase)] if isinstance(phase, int | np.integer) else [int(label) for label in phase]
-        missing = [label for label in wanted if label not in self.phases]
-        if missing or not wanted:
-            raise ValueError(
-                f"phase {_listed(missing) or 'missing'}: expected labels of the image, {_listed(self.phases)}"
-            )
-        selected = self.labels == wanted[0]
-        for label in wanted[1:]:
-            selected |= self.labels == label
-        return selected
+        return voxels_of(self.labels, check_phases(phase, self.phases))
 
     def relabel(self, mapping: Mapping[int, int]) -> "Image":
         """Image with the labels replaced; those not in the mapping stay.

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Values = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
 Window = tuple[slice, ...]
 Crop = int | tuple[Sequence[int], Sequence[int]]
 """Side of a centred cube in voxels, or (start, shape) along each axis."""

@@ -3,38 +3,46 @@
 Voxels are connected through their faces (edges in 2D); the image is not continued beyond its border.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-logger = logging.getLogger(__name__)
-
-Mask = npt.NDArray[np.bool_]
+from fetopo._mpi import get_logger
+from fetopo.microstructure._labelling import Labelling, label_mask, label_slab
+from fetopo.microstructure._window import Mask
+from fetopo.microstructure.slab import Slab
 
 
 @dataclass(frozen=True, eq=False)
 class Connectivity:
-    """How a phase connects the two faces normal to one axis; all counts in voxels.
+    """How a phase connects the two faces normal to one axis; all counts in voxels of the whole image.
 
     Args:
         axis: The axis.
-        through: Voxels whose cluster touches both faces: the part that can carry a steady current.
         percolating: Number of voxels in `through`.
         one_face: Voxels whose cluster touches one of the two faces only.
         isolated: Voxels whose cluster touches neither.
         clusters: Number of clusters of the phase.
+        labelling: The clusters of the phase.
     """
 
     axis: int
-    through: Mask
     percolating: int
     one_face: int
     isolated: int
     clusters: int
+    labelling: Labelling
+
+    @cached_property
+    def through(self) -> Mask:
+        """Voxels whose cluster touches both faces: the part that can carry a steady current.
+
+        Of an image that is spread over ranks, the rows of this rank.
+        """
+        return self.labelling.select(self.labelling.touched[:, self.axis] == 3)
 
     @property
     def voxels(self) -> int:
@@ -47,55 +55,58 @@ class Connectivity:
         return self.percolating / max(1, self.voxels)
 
 
-def connectivity(mask: npt.ArrayLike, axes: Sequence[int] | None = None) -> list[Connectivity]:
+def connectivity(mask: npt.ArrayLike | Slab, axes: Sequence[int] | None = None) -> list[Connectivity]:
     """Classify the clusters of a phase along several axes, with one labelling.
 
+    The phase is labelled in blocks of rows, so that little more memory is needed than the mask takes. Of an
+    image that is spread over ranks each labels its own rows, and only what touches their border travels; the
+    counts are those of the whole image, on every rank. Collective then.
+
     Args:
-        mask: Voxels of the phase.
+        mask: Voxels of the phase, or the slab of it that this rank has.
         axes: Axes to test; all when None.
 
     Raises:
         ValueError: The mask is not boolean, not 2D or 3D, or empty, or an axis does not exist.
     """
-    mask = np.asarray(mask)
-    if mask.dtype != np.bool_ or mask.ndim not in (2, 3) or mask.size == 0:
-        raise ValueError(f"mask is {mask.dtype} of shape {mask.shape}: expected 2D or 3D booleans, not empty")
-    axes = range(mask.ndim) if axes is None else axes
+    slab = mask if isinstance(mask, Slab) else None
+    values = np.asarray(mask.values if isinstance(mask, Slab) else mask)
+    shape = values.shape if slab is None else slab.shape
+    if values.dtype != np.bool_ or len(shape) not in (2, 3) or 0 in shape:
+        raise ValueError(f"mask is {values.dtype} of shape {shape}: expected 2D or 3D booleans, not empty")
+    axes = range(len(shape)) if axes is None else axes
     for axis in axes:
-        if not 0 <= axis < mask.ndim:
-            raise ValueError(f"axis is {axis}: expected 0 to {mask.ndim - 1}")
-    clusters, count = ndimage.label(mask)
-    sizes = np.zeros(count + 1, dtype=np.int64)
-    for part in clusters:  # slab by slab: bincount works on a copy of eight bytes a voxel
-        sizes += np.bincount(part.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    found = []
-    for axis in axes:
-        touched = np.zeros(count + 1, dtype=np.int8)
-        for face in (0, -1):
-            touched[np.unique(clusters.take(face, axis))] += 1
-        touched[0] = 0
-        parts = [int(sizes[touched == faces].sum()) for faces in range(3)]
-        found.append(Connectivity(axis, (touched == 2)[clusters], parts[2], parts[1], parts[0], count))
-    return found
+        if not 0 <= axis < len(shape):
+            raise ValueError(f"axis is {axis}: expected 0 to {len(shape) - 1}")
+    found = label_mask(values) if slab is None else label_slab(slab)
+    faces = np.array([0, 1, 1, 2])[found.touched[found.counted]]
+    size = found.size[found.counted]
+    counts = [[int(size[faces[:, axis] == n].sum()) for n in range(3)] + [size.size] for axis in axes]
+    if slab is not None:
+        every = np.array(slab.comm.allgather(counts), dtype=np.int64)
+        counts = every.reshape(slab.comm.size, len(counts), 4).sum(axis=0).tolist()
+    return [
+        Connectivity(axis, through, one_face, isolated, clusters, found)
+        for axis, (isolated, one_face, through, clusters) in zip(axes, counts, strict=True)
+    ]
 
 
-def percolating_parts(mask: npt.ArrayLike, axes: Sequence[int] | None = None) -> list[Mask]:
+def percolating_parts(mask: npt.ArrayLike | Slab, axes: Sequence[int] | None = None) -> list[Mask]:
     """Parts of a phase that connect opposite faces, one mask per axis (see `connectivity`)."""
     return [found.through for found in connectivity(mask, axes)]
 
 
-def percolating(mask: npt.ArrayLike, axis: int) -> Mask:
+def percolating(mask: npt.ArrayLike | Slab, axis: int) -> Mask:
     """Part of a phase that connects the two opposite faces normal to `axis` (see `connectivity`)."""
     return connectivity(mask, [axis])[0].through
 
 
-def percolating_fraction(mask: npt.ArrayLike, axis: int) -> float:
+def percolating_fraction(mask: npt.ArrayLike | Slab, axis: int) -> float:
     """Share [-] of a phase that connects the two faces normal to `axis`; 0 for a phase without voxels."""
     return connectivity(mask, [axis])[0].percolating_fraction
 
 
-def trim(mask: npt.ArrayLike, axis: int) -> tuple[Mask, float]:
+def trim(mask: npt.ArrayLike | Slab, axis: int) -> tuple[Mask, float]:
     """Phase without the clusters that cannot carry a steady current along `axis`.
 
     Returns:
@@ -103,7 +114,7 @@ def trim(mask: npt.ArrayLike, axis: int) -> tuple[Mask, float]:
     """
     found = connectivity(mask, [axis])[0]
     lost = found.one_face + found.isolated
-    logger.info(
+    get_logger(__name__, mask.comm if isinstance(mask, Slab) else None).info(
         "trim along axis %d removes %.3g of the phase: %d voxels that reach one face, %d that reach neither",
         axis, lost / max(1, found.voxels), found.one_face, found.isolated,
     )  # fmt: skip

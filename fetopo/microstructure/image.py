@@ -7,8 +7,6 @@ are (z, y, x), those of a 2D image (y, x). Lengths are in metres.
 import contextlib
 import logging
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from fetopo._mpi import on_every_rank
 from fetopo.microstructure._files import SUFFIXES, opened
 from fetopo.microstructure._tiff import write_tiff
 from fetopo.microstructure._voxels import DEFAULT_VOXEL_SIZE, GreyImage, Image, VoxelSize, voxel_sides
@@ -30,11 +29,12 @@ from fetopo.microstructure.connectivity import (
     percolating_parts,
     trim,
 )
+from fetopo.microstructure.slab import Slab
 
 __all__ = [
-    "DEFAULT_VOXEL_SIZE", "SUFFIXES", "Connectivity", "Crop", "GreyImage", "Image", "Mask", "VoxelSize",
-    "connectivity", "percolating", "percolating_fraction", "percolating_parts", "read", "read_grey",
-    "read_slab", "trim", "voxel_sides", "write",
+    "DEFAULT_VOXEL_SIZE", "SUFFIXES", "Connectivity", "Crop", "GreyImage", "Image", "Mask", "Slab",
+    "VoxelSize", "connectivity", "percolating", "percolating_fraction", "percolating_parts", "read",
+    "read_grey", "read_slab", "read_slabs", "trim", "voxel_sides", "write",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -123,6 +123,34 @@ def read_slab(
     return found, first[0]
 
 
+def read_slabs(comm: Any, path: str | os.PathLike[str], *, crop: Crop | None = None, **options: Any) -> Slab:
+    """Read a labelled image so that each rank has its own rows and none the whole. Collective.
+
+    Args:
+        comm: Communicator; rank r of n reads the rows from ⌊N r/n⌋ to ⌊N (r + 1)/n⌋ of N, perhaps none.
+        path: File or folder, as for `read`.
+        crop: Part of the image that is shared out.
+        **options: `voxel_size`, `shape`, `dtype` and `name`, as for `read`.
+
+    Returns:
+        The slab of this rank, with labels as values.
+
+    Raises:
+        FileNotFoundError, ValueError: As `read`, on every rank.
+    """
+    bounds: list[int] = []
+
+    def slab(rows: int) -> tuple[int, int]:
+        bounds[:] = [rows * rank // comm.size for rank in range(comm.size + 1)]
+        start, stop = bounds[comm.rank : comm.rank + 2]
+        return (start, stop) if start < stop else (0, 1)
+
+    with on_every_rank(comm):
+        found: Image = _load(Image, path, crop, slab, **options)
+    rows = bounds[comm.rank + 1] - bounds[comm.rank]
+    return Slab(comm, found.labels[:rows], found.voxel_size, tuple(bounds))
+
+
 def _load(
     kind: Any,
     path: str | os.PathLike[str],
@@ -148,8 +176,15 @@ def _load(
                 logger.info("%s names no voxel size: %g m assumed", path, DEFAULT_VOXEL_SIZE)
             sides = voxel_sides(DEFAULT_VOXEL_SIZE if size is None else size, len(source.shape))
             return kind(source.load(window), sides)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:  # of the file system
+            raise
+        # A damaged file makes decoders and parsers fail in ways of their own.
+        raise ValueError(f"{path}: not readable, {type(error).__name__}: {error}") from error
 
 
 def write(path: str | os.PathLike[str], image: Image) -> None:

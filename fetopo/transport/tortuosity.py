@@ -17,7 +17,7 @@ from dolfinx import fem
 from mpi4py import MPI
 
 from fetopo._mpi import get_logger
-from fetopo.microstructure.image import percolating_parts
+from fetopo.microstructure.image import Slab, connectivity
 from fetopo.microstructure.mesh import UnitCell, voxel_cell
 from fetopo.transport.quadrature import measure
 from fetopo.transport.state import LinearSolver, PetscOptions, assemble_dual, global_sum, zero_on_boundary
@@ -56,10 +56,10 @@ class Tortuosity:
 
 def tortuosity(
     comm: MPI.Intracomm,
-    mask: npt.NDArray[np.bool_],
+    mask: npt.NDArray[np.bool_] | Slab,
     axes: Sequence[int] | None = None,
     *,
-    voxel_size: float | Sequence[float] = 1.0,
+    voxel_size: float | Sequence[float] | None = None,
     petsc_options: PetscOptions | None = None,
 ) -> list[Tortuosity]:
     """Effective diffusivity of a phase along each axis by trilinear elements, one per voxel.
@@ -69,9 +69,10 @@ def tortuosity(
 
     Args:
         comm: communicator to distribute the mesh over.
-        mask: the phase, 2D or 3D, the same array on every rank.
+        mask: the phase, 2D or 3D: the same array on every rank, or the slab of this rank
+            (`image.read_slabs(…).mask(phase)`), and then no rank holds the whole image.
         axes: array axes; default all.
-        voxel_size: edge lengths; only their ratios matter here.
+        voxel_size: edge lengths, of which only the ratios matter here; default those of the slab, else 1.
         petsc_options: options of the Krylov solver; the defaults reach a relative residual of 1e-6.
     Returns:
         One result per axis. Where nothing percolates the diffusivity is 0, τ is infinite, and a warning is
@@ -81,29 +82,30 @@ def tortuosity(
         RuntimeError: the solver did not converge.
     Source: conventions as in Cooper et al. (2016), SoftwareX 5, 203, doi:10.1016/j.softx.2016.09.002.
     """
-    mask = np.asarray(mask, dtype=bool)
-    if mask.ndim not in (2, 3):
-        raise ValueError(f"a 2D or 3D image is needed, found {mask.ndim}D")
-    if not mask.any():
+    if not isinstance(mask, Slab):
+        mask = Slab.share(comm, np.asarray(mask, dtype=bool), 1.0 if voxel_size is None else voxel_size)
+    count = mask.count()
+    if count == 0:
         raise ValueError("the phase does not occur in the image")
-    axes = range(mask.ndim) if axes is None else list(axes)
+    axes = range(mask.dim) if axes is None else list(axes)
     for axis in axes:
-        if not 0 <= axis < mask.ndim:
-            raise ValueError(f"axis {axis} is out of range for a {mask.ndim}D image")
+        if not 0 <= axis < mask.dim:
+            raise ValueError(f"axis {axis} is out of range for a {mask.dim}D image")
     options = {"ksp_rtol": 1e-6} | dict(petsc_options or {})
 
+    porosity = count / mask.size
     results: list[Tortuosity] = []
     meshed: tuple[npt.NDArray[np.bool_], UnitCell] | None = None
-    for axis, connected in zip(axes, percolating_parts(mask, axes), strict=True):
-        share = float(connected.sum() / mask.sum())
-        if not connected.any():
-            get_logger(__name__, comm).warning("the phase does not connect the faces of axis %d", axis)
-            results.append(Tortuosity(axis, float(mask.mean()), 0.0, 0.0, math.inf, math.inf, 0.0, 0))
+    for found in connectivity(mask, axes):
+        if not found.percolating:
+            get_logger(__name__, comm).warning("the phase does not connect the faces of axis %d", found.axis)
+            results.append(Tortuosity(found.axis, porosity, 0.0, 0.0, math.inf, math.inf, 0.0, 0))
             continue
         # Axes along which the same voxels percolate share one mesh.
-        if meshed is None or not np.array_equal(meshed[0], connected):
-            meshed = connected, voxel_cell(comm, connected.astype(np.uint8), voxel_size, phases=[1])
-        results.append(_solve(meshed[1], axis, float(mask.mean()), share, options))
+        known = meshed is not None and np.array_equal(meshed[0], found.through)
+        if meshed is None or not comm.allreduce(known, MPI.LAND):
+            meshed = found.through, voxel_cell(comm, mask.like(found.through), voxel_size, phases=[1])
+        results.append(_solve(meshed[1], found.axis, porosity, found.percolating_fraction, options))
     return results
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import tracemalloc
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,14 +16,17 @@ from scipy import integrate, stats
 
 from fetopo.microstructure import generate
 from fetopo.microstructure.descriptors import (
+    _radial,
     characterize,
     chord_lengths,
     lineal_path,
     specific_surface,
     two_point_along,
     two_point_correlation,
+    two_point_map,
     volume_fractions,
 )
+from fetopo.microstructure.descriptors.correlation import lag_counts, radial_average
 from fetopo.microstructure.image import Image, read
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -128,12 +132,39 @@ class TestTwoPointCorrelation:
         exact = 0.25 + np.arcsin(np.exp(-(r**2))) / (2 * math.pi)
         assert_within_confidence(runs, exact)
 
-    def test_single_precision_of_large_images_is_enough(self, monkeypatch):
+    def test_single_precision_of_large_maps_is_enough(self, monkeypatch):
         mask = np.random.default_rng(4).random((60, 61, 62)) < 0.3
-        double = two_point_correlation(mask, 1.0).value
+        double = two_point_map(mask, 1.0).value
         monkeypatch.setattr("fetopo.microstructure.descriptors.correlation.DOUBLE_PRECISION_SIZE", 0)
-        single = two_point_correlation(mask, 1.0).value
+        single = two_point_map(mask, 1.0).value
         np.testing.assert_allclose(single, double, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("periodic", [False, True])
+    @pytest.mark.parametrize("sides", [(1.0,), (1.0, 1.7, 0.6)])
+    @pytest.mark.parametrize("shape", [(20, 17, 24), (25, 30), (1, 6, 7), (8, 1)])
+    def test_counted_in_parts_as_over_all_lags(self, monkeypatch, shape, sides, periodic):
+        """However few frequencies fit into memory: the pairs of every lag vector, added up in the bins."""
+        mask = np.random.default_rng(6).random(shape) < 0.4
+        sides = (sides * len(shape))[: len(shape)]
+        limits = _radial.radial_limits(shape, sides)
+        counts = lag_counts(mask, limits, [periodic] * mask.ndim)
+        expected = radial_average(counts, shape, sides, limits, periodic)
+        for batch, columns in ((1, 1), (700, 3000), (2**20, 2**21)):
+            monkeypatch.setattr(_radial, "BATCH", batch)
+            monkeypatch.setattr(_radial, "COLUMNS", columns)
+            found = two_point_correlation(mask, sides, periodic)
+            np.testing.assert_allclose(found.r, expected.r, rtol=1e-12)
+            np.testing.assert_array_equal(found.value, expected.value)
+
+    def test_memory(self):
+        mask = np.random.default_rng(6).random((160, 160, 160)) < 0.4
+        two_point_correlation(mask[:20], 1.0)
+        tracemalloc.start()
+        two_point_correlation(mask, 1.0)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # 32 MB of frequencies and as much for their transforms, whatever the size; two bytes a voxel beyond.
+        assert peak < 100e6
 
     @pytest.mark.parametrize("mask", [np.zeros((3, 3)), np.zeros(3, bool), np.zeros((0, 3), bool)])
     def test_bad_mask(self, mask):
@@ -422,7 +453,9 @@ class TestCharacterize:
         image = generate.electrode((24, 28, 32), porosity=0.4, particle_radius=4e-6, voxel_size=1e-6, seed=1)
         found = characterize(image, 0)
         scalars = "shape voxel_size porosity volume_fractions percolating_fraction mean_chord_length"
-        assert [*found] == [*scalars.split(), "specific_surface", "two_point_correlation", "lineal_path"]
+        keys = [*scalars.split(), "specific_surface", "two_point_correlation", "lineal_path"]
+        more = ["chord_lengths", "specific_surface_from_correlation", "clusters", "anisotropy", "pore_sizes"]
+        assert [*found] == [*keys, *more]
         assert found == json.loads(json.dumps(found, allow_nan=False))
         assert found["shape"] == [24, 28, 32]
         assert found["porosity"] == image.phases[0] == volume_fractions(image)[0]

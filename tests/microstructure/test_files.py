@@ -343,6 +343,95 @@ class TestVti:
             read(tmp_path / "a.vti")
 
 
+def vtk_writes(path, stack, *, mode, packed, long=True, big=False, name="labels"):
+    """A file by VTK itself: cells of one array, in several blocks when packed."""
+    vtk = pytest.importorskip("vtkmodules.vtkIOXML", reason="compares with files of VTK's")
+    pv = pytest.importorskip("pyvista")
+    grid = pv.ImageData(dimensions=[n + 1 for n in stack.shape[::-1]], spacing=(2e-6,) * 3, origin=(1, 2, 3))
+    grid.cell_data[name] = stack.ravel()
+    writer = vtk.vtkXMLImageDataWriter()
+    writer.SetInputData(grid)
+    writer.SetFileName(str(path))
+    {"ascii": writer.SetDataModeToAscii, "binary": writer.SetDataModeToBinary}.get(
+        mode, writer.SetDataModeToAppended
+    )()
+    writer.SetEncodeAppendedData(mode == "base64")
+    {
+        "zlib": writer.SetCompressorTypeToZLib, "lz4": writer.SetCompressorTypeToLZ4,
+        "lzma": writer.SetCompressorTypeToLZMA, "": writer.SetCompressorTypeToNone,
+    }[packed]()  # fmt: skip
+    writer.SetBlockSize(1024)
+    (writer.SetHeaderTypeToUInt64 if long else writer.SetHeaderTypeToUInt32)()
+    (writer.SetByteOrderToBigEndian if big else writer.SetByteOrderToLittleEndian)()
+    assert writer.Write() == 1
+
+
+class TestVtiOfVtk:
+    @pytest.mark.parametrize("long", [True, False])
+    @pytest.mark.parametrize("packed", ["", "zlib", "lz4", "lzma"])
+    @pytest.mark.parametrize("mode", ["ascii", "binary", "base64", "raw"])
+    def test_every_way_to_write(self, tmp_path, mode, packed, long):
+        if packed == "lz4":
+            pytest.importorskip("imagecodecs", reason="LZ4 needs imagecodecs")
+        stack = np.random.default_rng(0).integers(0, 1000, (7, 11, 13)).astype(np.int16)
+        for big in (False, True):
+            vtk_writes(tmp_path / "a.vti", stack, mode=mode, packed=packed, long=long, big=big)
+            found = read(tmp_path / "a.vti")
+            np.testing.assert_array_equal(found.labels, stack)
+            assert found.labels.dtype == np.int16
+            assert found.voxel_size == (2e-6,) * 3
+            part = read(tmp_path / "a.vti", crop=((2, 3, 4), (4, 5, 6)), slab=(1, 3))
+            np.testing.assert_array_equal(part.labels, stack[3:5, 3:8, 4:10])
+
+    @pytest.mark.parametrize("packed", ["", "zlib", "lzma"])
+    @pytest.mark.parametrize("mode", ["ascii", "binary", "base64", "raw"])
+    def test_damage_is_a_value_error(self, tmp_path, mode, packed):
+        """Bytes changed, lost or added anywhere: an image of the same shape or a ValueError, and no crash."""
+        stack = np.random.default_rng(0).integers(0, 200, (5, 6, 7)).astype(np.uint8)
+        vtk_writes(tmp_path / "a.vti", stack, mode=mode, packed=packed)
+        content = (tmp_path / "a.vti").read_bytes()
+        rng = np.random.default_rng(1)
+        told = 0
+        for k in range(150):
+            damaged = bytearray(content)
+            at = int(rng.integers(len(content)))
+            if k % 3 == 0:
+                del damaged[at : at + int(rng.integers(1, 40))]
+            elif k % 3 == 1:
+                damaged[at] = int(rng.integers(256))
+            else:
+                damaged[at:at] = bytes(rng.integers(0, 256, 5, dtype=np.uint8))
+            (tmp_path / "b.vti").write_bytes(damaged)
+            try:
+                read_grey(tmp_path / "b.vti")
+            except ValueError as error:
+                told += "b.vti: " in str(error)
+        assert told > 70
+
+    def test_pieces(self, tmp_path):
+        stack = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3)
+        piece = """<Piece Extent="{}"><CellData><DataArray type="UInt8" Name="labels" format="ascii">{}
+            </DataArray></CellData></Piece>"""
+        text = """<?xml version="1.0"?><VTKFile type="ImageData" byte_order="LittleEndian">
+            <ImageData WholeExtent="0 3 1 5 2 8" Spacing="1e-6 2e-6 3e-6">{}</ImageData></VTKFile>"""
+        pieces = [
+            piece.format("0 3 1 5 2 4", " ".join(map(str, stack[:2].ravel()))),
+            piece.format("0 1 1 5 4 8", " ".join(map(str, stack[2:, :, :1].ravel()))),
+            piece.format("1 3 1 5 4 8", " ".join(map(str, stack[2:, :, 1:].ravel()))),
+        ]
+        path = tmp_path / "a.vti"
+        path.write_text(text.format("".join(pieces)))
+        np.testing.assert_array_equal(read(path).labels, stack)
+        np.testing.assert_array_equal(read(path, slab=(1, 4)).labels, stack[1:4])
+        assert read(path).voxel_size == (3e-6, 2e-6, 1e-6)
+        path.write_text(text.format("".join(pieces[:2])))
+        with pytest.raises(ValueError, match="do not fill the extent"):
+            read(path)
+        path.write_text(text.format("".join(pieces)).replace("0 3 1 5 2 4", "0 3 1 5 1 3"))
+        with pytest.raises(ValueError, match="a piece of extent"):
+            read(path)
+
+
 class TestBadOptions:
     def test_told_before_the_file_is_read(self, tmp_path, stack, monkeypatch):
         """A wrong voxel size or crop costs no reading: no page is decoded."""

@@ -31,7 +31,7 @@ from fetopo.microstructure.descriptors.lineal import (
 )
 from fetopo.microstructure.descriptors.orientation import Anisotropy, anisotropy
 from fetopo.microstructure.descriptors.pores import PoreSizes, local_thickness, pore_sizes
-from fetopo.microstructure.descriptors.summary import characterize, volume_fractions
+from fetopo.microstructure.descriptors.summary import Summary, characterize, summarize, volume_fractions
 from fetopo.microstructure.descriptors.surface import (
     SurfaceFromCorrelation,
     specific_surface,
@@ -46,6 +46,7 @@ __all__ = [
     "CrossCorrelations",
     "LinealPath",
     "PoreSizes",
+    "Summary",
     "SurfaceFromCorrelation",
     "TwoPointCluster",
     "TwoPointCorrelation",
@@ -61,6 +62,7 @@ __all__ = [
     "mean_lineal_path",
     "pore_sizes",
     "specific_surface",
+    "summarize",
     "surface_from_correlation",
     "two_point_along",
     "two_point_cluster",

@@ -10,11 +10,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from fetopo._json import plain
+from fetopo.microstructure._labelling import label_mask
 from fetopo.microstructure.descriptors._common import Counts, Field, axes_for, checked
+from fetopo.microstructure.descriptors._radial import radial_limits
 from fetopo.microstructure.descriptors.correlation import (
     lag_counts,
     radial_average,
-    radial_limits,
     two_point_correlation,
 )
 from fetopo.microstructure.image import Mask, VoxelSize
@@ -121,8 +122,12 @@ def clusters(mask: Mask, voxel_size: VoxelSize, periodic: bool = False) -> Clust
         ValueError: The mask is not a 2D or 3D array of booleans with at least one voxel.
     """
     sides = checked(mask, voxel_size)
-    labels, through = _labelled(mask, periodic)
-    sizes = np.bincount(labels.ravel(), minlength=len(through) + 1)[1:]
+    if periodic:
+        labels, through = _labelled(mask, periodic)
+        sizes = np.bincount(labels.ravel(), minlength=len(through) + 1)[1:]
+    else:
+        found = label_mask(mask)
+        sizes, through = found.size, found.touched == 3
     total = max(1, int(sizes.sum()))
     return Clusters(
         np.asarray(np.sort(sizes)[::-1] * math.prod(sides)),

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from scipy import fft
 
 from fetopo._json import plain
-from fetopo.microstructure.descriptors._common import Counts, Field, along, axes_for, checked, half_reach
+from fetopo.microstructure.descriptors._common import Counts, Field, along, axes_for, checked
+from fetopo.microstructure.descriptors._radial import radial_pairs
 from fetopo.microstructure.image import Image, Mask, VoxelSize
 
 # An FFT of so many values (512 MB) or fewer is in double precision, so that counts are exact; else in single.
@@ -128,8 +129,9 @@ def two_point_correlation(mask: Mask, voxel_size: VoxelSize, periodic: bool = Fa
         S₂(r) = Σ_h #{x: x, x + h in the phase} / Σ_h #{x: x, x + h in the image},   |h| in the bin of r
 
     over lag vectors h between voxel centres, in bins [k, k + 1) times the smallest side of a voxel, up to
-    half of the smallest side of the image, every bin complete. The counts come from an FFT; without
-    `periodic` the image is padded with zeros so that no lag wraps. At zero lag the value is φ.
+    half of the smallest side of the image, every bin complete. The counts come from an FFT in parts and are
+    exact; without `periodic` the image is padded with zeros so that no lag wraps. At zero lag the value is φ.
+    Takes a few times the memory of the mask.
 
     Args:
         mask: Voxels of the phase, 2D or 3D.
@@ -146,9 +148,8 @@ def two_point_correlation(mask: Mask, voxel_size: VoxelSize, periodic: bool = Fa
         Torquato, Random Heterogeneous Materials, sec. 2.2 and 12.3 (2002), doi:10.1007/978-1-4757-6355-3.
     """
     sides = checked(mask, voxel_size)
-    limits = radial_limits(mask.shape, sides)
-    counts = lag_counts(mask, limits, [periodic] * mask.ndim)
-    return radial_average(counts, mask.shape, sides, limits, periodic)
+    r, pairs, inside = radial_pairs([mask], sides, periodic)
+    return TwoPointCorrelation(r, inside[0, 0] / pairs)
 
 
 def two_point_map(mask: Mask, voxel_size: VoxelSize, periodic: bool = False) -> TwoPointMap:
@@ -237,27 +238,11 @@ def cross_correlations(image: Image, periodic: bool = False) -> CrossCorrelation
     labels = tuple(image.phases)
     if len(labels) < 2:
         raise ValueError(f"the image has phase {labels[0]} only: expected two phases or more")
-    shape, sides = image.shape, image.voxel_size
-    limits = radial_limits(shape, sides)
-    spectra = [_spectrum(image.mask(label), limits, [periodic] * image.dim) for label in labels]
-    padded = spectra[0][1]
-    r: Field = np.zeros(0)
-    values: dict[tuple[int, int], Field] = {}
-    for i, (first, _) in enumerate(spectra):
-        for j, (second, _) in enumerate(spectra[i:], start=i):
-            product = first.copy()
-            _multiply(product, second)
-            counts = np.rint(2.0 * _window(fft.irfftn(product, s=padded), limits)) / 2.0
-            average = radial_average(counts, shape, sides, limits, periodic)
-            r, values[i, j], values[j, i] = average.r, average.value, average.value
+    masks = [image.mask(label) for label in labels]
+    r, pairs, inside = radial_pairs(masks, image.voxel_size, periodic)
     order = range(len(labels))
-    return CrossCorrelations(labels, r, np.array([[values[i, j] for j in order] for i in order]))
-
-
-def radial_limits(shape: Sequence[int], sides: Sequence[float]) -> list[int]:
-    """Largest lag along each axis, in voxels, that a radial average up to half of the image needs."""
-    reach = half_reach(shape, sides)
-    return [min(int(reach / h * (1.0 + 1e-12)), (n - 1) // 2) for n, h in zip(shape, sides, strict=True)]
+    values = [[inside[min(i, j), max(i, j)] / pairs for j in order] for i in order]
+    return CrossCorrelations(labels, r, np.array(values))
 
 
 def radial_average(

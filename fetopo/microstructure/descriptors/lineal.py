@@ -10,6 +10,9 @@ from fetopo._json import plain
 from fetopo.microstructure.descriptors._common import Counts, Field, axes_for, checked, half_reach, inverse
 from fetopo.microstructure.image import Mask, VoxelSize
 
+# So many voxels are looked through at once.
+BLOCK = 2**20
+
 
 @dataclass(frozen=True, eq=False)
 class LinealPath:
@@ -55,6 +58,27 @@ class ChordLengths:
         """Mean length of the complete chords [m]; NaN when there is none."""
         total = int(self.count.sum())
         return float(self.length @ self.count) / total if total else math.nan
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the length of the complete chords [m]; NaN when there is none."""
+        total = int(self.count.sum())
+        if not total:
+            return math.nan
+        return math.sqrt(float((self.length - self.mean) ** 2 @ self.count) / total)
+
+    def quantile(self, share: float) -> float:
+        """Smallest length that a share of the complete chords does not exceed [m]; NaN when there is none.
+
+        Raises:
+            ValueError: The share is not between 0 and 1.
+        """
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"share is {share}: expected 0 to 1")
+        up_to = np.cumsum(self.count)
+        if not up_to[-1]:
+            return math.nan
+        return float(self.length[min(int(np.searchsorted(up_to, share * up_to[-1])), self.length.size - 1)])
 
     @property
     def density(self) -> Field:
@@ -181,8 +205,21 @@ def _runs(mask: Mask, axis: int, periodic: bool) -> tuple[Counts, Counts, int]:
     Returns:
         Complete runs, runs cut by the border (none when periodic), and the number of whole lines.
     """
+    lines = np.moveaxis(mask, axis, -1)
+    rows = max(1, BLOCK // lines[0].size)
     n = mask.shape[axis]
-    lines: Mask = np.moveaxis(mask, axis, -1).reshape(-1, n)
+    complete: Counts = np.zeros(n + 1, dtype=np.int64)
+    cut: Counts = np.zeros(n + 1, dtype=np.int64)
+    full = 0
+    for start in range(0, len(lines), rows):
+        part = _runs_of_lines(lines[start : start + rows].reshape(-1, n), periodic)
+        complete, cut, full = complete + part[0], cut + part[1], full + part[2]
+    return complete, cut, full
+
+
+def _runs_of_lines(lines: Mask, periodic: bool) -> tuple[Counts, Counts, int]:
+    """Runs along the last axis of lines, as `_runs`."""
+    n = lines.shape[1]
     whole: Mask = np.asarray(lines.all(axis=1))
     full = int(np.count_nonzero(whole))
     if periodic:  # begin every line at the start of a run, so that none crosses the border

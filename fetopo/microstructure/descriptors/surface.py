@@ -116,7 +116,7 @@ def surface_from_correlation(
             length[k] += weight * k * size
             value[k] -= weight * 0.5 * rate * k * size
     c = 4.0 if mask.ndim == 3 else math.pi
-    return SurfaceFromCorrelation(-c * slope, slope, length, fraction + value)
+    return SurfaceFromCorrelation(0.0 - c * slope, slope, length, fraction + value)
 
 
 def slopes(mask: Mask, sides: Sequence[float], periodic: bool) -> list[float]:

@@ -11,24 +11,29 @@ from dolfinx import mesh as dmesh
 from mpi4py import MPI
 
 from fetopo._compat import create_mesh
+from fetopo.microstructure._voxels import VoxelSize, voxel_sides, voxels_of
 from fetopo.microstructure.mesh.cell import UnitCell
+from fetopo.microstructure.slab import Slab
 
 
 def voxel_cell(
     comm: MPI.Intracomm,
-    labels: npt.NDArray,
-    voxel_size: float | npt.ArrayLike = 1.0,
+    labels: npt.NDArray | Slab,
+    voxel_size: VoxelSize | None = None,
     *,
     phases: Iterable[int] | None = None,
 ) -> UnitCell:
     """A voxel image as a mesh: one quadrilateral or hexahedron per voxel, tagged with its label.
 
-    Array axis 0 is x, axis 1 is y, axis 2 is z. Each rank creates the cells of its own slab.
+    Array axis 0 is x, axis 1 is y, axis 2 is z. Each rank creates the cells of its own rows and learns from
+    its neighbours the row next to them; DOLFINx then gives every rank its share of the mesh. Given a slab, no
+    rank ever holds the whole image.
 
     Args:
         comm: communicator to distribute the mesh over.
-        labels: integer labels, 2D or 3D, the same array on every rank.
-        voxel_size: edge length of a voxel in metres, one number or one per axis.
+        labels: integer labels, 2D or 3D: the same array on every rank, or the slab of this rank.
+        voxel_size: edge length of a voxel in metres, one number or one per axis; default that of the slab, 1
+            for an array.
         phases: labels to mesh; default all. Only their voxels become cells.
     Returns:
         The cell; its box is that of the whole image.
@@ -36,29 +41,24 @@ def voxel_cell(
         ValueError: an image that is empty or not 2D or 3D, a label that does not occur, a voxel size that
             is not positive.
     """
-    labels = np.asarray(labels)
-    if labels.ndim not in (2, 3) or labels.size == 0:
-        raise ValueError(f"a 2D or 3D image is needed, found shape {labels.shape}")
-    if labels.dtype.kind not in "iub":
-        raise ValueError(f"labels must be integers, found {labels.dtype}")
-    h = np.broadcast_to(np.asarray(voxel_size, dtype=float), (labels.ndim,))
-    if not (np.isfinite(h).all() and (h > 0).all()):
-        raise ValueError(f"voxel size must be positive, found {h.tolist()}")
-    present = set(np.unique(labels).tolist())
-    wanted = present if phases is None else {int(p) for p in phases}
-    if not wanted or not wanted <= present:
-        raise ValueError(f"phases {sorted(wanted)} are not all in the image, which has {sorted(present)}")
-    keep = np.isin(labels, list(wanted))
+    slab = labels if isinstance(labels, Slab) else Slab.share(comm, labels)
+    if slab.values.dtype.kind not in "iub":
+        raise ValueError(f"labels must be integers, found {slab.values.dtype}")
+    h = np.array(slab.voxel_size if voxel_size is None else voxel_sides(voxel_size, slab.dim))
+    present = list(slab.phases())
+    wanted = present if phases is None else sorted({int(p) for p in phases})
+    if not wanted or not set(wanted) <= set(present):
+        raise ValueError(f"phases {wanted} are not all in the image, which has {present}")
 
-    cells, nodes = _slab(comm, keep)
-    name = "quadrilateral" if labels.ndim == 2 else "hexahedron"
-    element = basix.ufl.element("Lagrange", name, 1, shape=(labels.ndim,))
+    cells, nodes = _cells(slab.like(voxels_of(slab.values, wanted)))
+    name = "quadrilateral" if slab.dim == 2 else "hexahedron"
+    element = basix.ufl.element("Lagrange", name, 1, shape=(slab.dim,))
     mesh = create_mesh(comm, cells, nodes * h, element)
-    upper = h * labels.shape
-    bare = UnitCell(mesh, None, np.zeros(labels.ndim), upper, {}, wanted == present, labels.shape)
-    values = labels[tuple(voxel_of_cells(bare).T)].astype(np.int32)
-    tags = dmesh.meshtags(mesh, labels.ndim, np.arange(values.size, dtype=np.int32), values)
-    return UnitCell(mesh, tags, bare.lower, upper, {}, bare.complete, labels.shape)
+    bare = UnitCell(mesh, None, np.zeros(slab.dim), h * slab.shape, {}, wanted == present, slab.shape)
+    # After the distribution a cell knows its place, and the rank that has this voxel in its slab its label.
+    values = slab.at(voxel_of_cells(bare)).astype(np.int32)
+    tags = dmesh.meshtags(mesh, slab.dim, np.arange(values.size, dtype=np.int32), values)
+    return UnitCell(mesh, tags, bare.lower, bare.upper, {}, bare.complete, slab.shape)
 
 
 def voxel_of_cells(cell: UnitCell) -> npt.NDArray[np.int64]:
@@ -95,42 +95,35 @@ def to_image(cell: UnitCell, values: npt.NDArray[np.float64], fill: float = 0.0)
     return image + fill
 
 
-def _slab(
-    comm: MPI.Intracomm, keep: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """This rank's cells, by node numbers over all ranks, and the lattice positions of its nodes."""
-    per_plane = keep.reshape(keep.shape[0], -1).sum(axis=1)
-    share = np.cumsum(per_plane) / per_plane.sum()
-    ends = [int(np.searchsorted(share, (r + 1) / comm.size - 1e-12)) + 1 for r in range(comm.size)]
-    ends[-1] = keep.shape[0]
-    bounds = np.maximum.accumulate([0, *np.minimum(ends, keep.shape[0])])
-    start, stop = int(bounds[comm.rank]), int(bounds[comm.rank + 1])
+def _cells(keep: Slab) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Cells of the voxels kept in this slab, by node numbers over all ranks, and the places of its nodes.
 
-    # A node plane belongs to the slab above it; only nodes that some kept voxel touches are numbered.
-    lattice = [n + 1 for n in keep.shape]
-    used = np.zeros((stop - start + 1, *lattice[1:]), dtype=bool)
-    padded = np.pad(
-        keep[max(start - 1, 0) : stop + 1],
-        [(int(start == 0), int(stop == keep.shape[0]))] + [(1, 1)] * (keep.ndim - 1),
+    The nodes between two slabs belong to the one that comes after; only nodes of some kept voxel are
+    numbered, rank by rank. The last ones of a slab's cells are thus the first of the next rank's.
+    """
+    rows, cross, dim = len(keep.values), keep.shape[1:], keep.dim
+    before, after = keep.neighbours()
+    empty = np.zeros((1, *cross), dtype=bool)
+    around = np.concatenate(
+        [empty if before is None else before[None], keep.values, empty if after is None else after[None]]
     )
-    corners = np.ndindex(*(2,) * keep.ndim)
-    for shift in corners:
-        window = tuple(slice(c, c + n) for c, n in zip(shift, used.shape, strict=True))
-        used |= padded[window]
-    last = stop == keep.shape[0]
-    own = used if last else used[:-1]
-    if stop == start:
+    padded = np.pad(around, [(0, 0)] + [(1, 1)] * (dim - 1))
+    used = np.zeros((rows + 1, *(n + 1 for n in cross)), dtype=bool)
+    for shift in np.ndindex(*(2,) * dim):
+        used |= padded[tuple(slice(c, c + n) for c, n in zip(shift, used.shape, strict=True))]
+    own = used if after is None else used[:-1]
+    if rows == 0:
         own = used[:0]
-    count = int(own.sum())
-    offset = int(comm.exscan(count) or 0)
-    numbers = np.cumsum(used.reshape(-1)).reshape(used.shape) - 1 + offset
+    offset = sum(keep.comm.allgather(int(own.sum()))[: keep.comm.rank])
+    numbers = np.cumsum(used).reshape(used.shape)
+    numbers += offset - 1
 
-    voxels = np.argwhere(keep[start:stop])
-    cells = np.empty((len(voxels), 2**keep.ndim), dtype=np.int64)
+    voxels = np.argwhere(keep.values)
+    cells = np.empty((len(voxels), 2**dim), dtype=np.int64)
     # DOLFINx numbers the vertices of a voxel with x running fastest.
-    for vertex in range(2**keep.ndim):
-        corner = [(vertex >> axis) & 1 for axis in range(keep.ndim)]
+    for vertex in range(2**dim):
+        corner = [(vertex >> axis) & 1 for axis in range(dim)]
         cells[:, vertex] = numbers[tuple((voxels + np.array(corner)).T)]
     nodes = np.argwhere(own)
-    nodes[:, 0] += start
+    nodes[:, 0] += keep.first
     return cells, nodes

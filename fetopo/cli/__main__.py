@@ -1,0 +1,5 @@
+"""python3 -m fetopo.cli"""
+
+from fetopo.cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""fetopo design: a periodic cell with a wanted property, from a case file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fetopo.cli._common import Json, at_root, emit
+
+
+def design(
+    case: Annotated[Path, typer.Argument(help="Case file, TOML.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Directory for the results.", show_default=False)],
+    overwrite: Annotated[bool, typer.Option(help="Replace a result that is already there.")] = False,
+    pictures: Annotated[bool, typer.Option(help="Draw PNG pictures.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Design a periodic cell with a wanted effective conductivity."""
+    from mpi4py import MPI
+
+    # Before rank 0 works alone: importing DOLFINx starts PETSc, which all ranks do together.
+    from fetopo.design.cell import design_cell
+    from fetopo.io import shown_objective, summary, write_design
+    from fetopo.microstructure.mesh import regular_cell, voxel_of_cells
+    from fetopo.progress import Progress
+
+    comm = MPI.COMM_WORLD
+    problem, start = at_root(comm, lambda: _prepare(case, output, overwrite))
+    goal = problem.goal()
+    cell = regular_cell(comm, problem.cell.shape, problem.lengths)
+    first = problem.start.field
+    if start is not None:
+        owned = cell.mesh.topology.index_map(cell.dim).size_local
+        first = start[tuple(voxel_of_cells(cell)[:owned].T)]
+    name, transform = shown_objective(goal)
+    result = design_cell(
+        cell,
+        conductivity=problem.conductivity,
+        volume_fraction=problem.material.volume_fraction,
+        filter_radius=problem.filter_radius,
+        goal=goal,
+        start=first,
+        seed=problem.start.seed,
+        law=problem.law(),
+        options=problem.options(),
+        refine=problem.verify.refine,
+        callbacks=[Progress(comm, name=name.removeprefix("effective "), transform=transform)],
+    )
+    write_design(output, result, goal, title=problem.title, pictures=pictures)
+    values = summary(result, goal)
+
+    def text() -> str:
+        from fetopo.report import design_report
+
+        return design_report(result, goal, output)
+
+    emit(comm, as_json, values, text)
+
+
+def _prepare(path: Path, output: Path, overwrite: bool) -> tuple[Any, Any]:
+    """Read the case and what it names, and see that the output can be written, before any work."""
+    from fetopo.case import CaseError, read_case, start_from_image
+
+    case = read_case(path)
+    if output.exists() and not output.is_dir():
+        raise CaseError(f"--output: {output} is not a directory")
+    if (output / "result.json").exists() and not overwrite:
+        raise CaseError(
+            f"--output: {output} already holds a result; name another directory or add --overwrite"
+        )
+    parent = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise CaseError(f"--output: {parent} cannot be written to")
+    return case, start_from_image(case, path)
