@@ -146,6 +146,7 @@ def set_sizes(
     radii: Field,
     narrow: Gaps,
     faces: Sequence[int],
+    edges: Field,
     *,
     coarse: float,
     fine: float,
@@ -177,9 +178,10 @@ def set_sizes(
 
     for at, width, radius in zip(*narrow, strict=True):
         size = max(float(width), floor)
-        if size < fine:
-            core = float(np.sqrt(2 * radius * size))
-            ball(at, core, size, max(float(np.sqrt(2 * radius * fine)) - core, coarse - size))
+        core = float(np.sqrt(2 * radius * size))
+        thickness = max(float(np.sqrt(2 * radius * fine)) - core, coarse - size)
+        if size < fine and np.linalg.norm(at - np.clip(at, 0, edges)) < core + thickness:
+            ball(at, core, size, thickness)
     for center, radius in zip(centers, radii, strict=True):
         if 0.7 * radius < fine:
             ball(center, radius, 0.7 * radius, 2 * coarse)

@@ -15,6 +15,8 @@ from fetopo.microstructure.geometry._placement import Balls, Field, gaps, images
 
 #: Gmsh's algorithms for surfaces and volumes, in the order they are tried.
 _ALGORITHMS = ((6, 1), (5, 1), (1, 1), (6, 10))
+#: A cell may keep this share of its volume when nodes move; after so many rounds of holding back, give up.
+_FLATTEST, _ROUNDS = 0.3, 12
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ def mesh(model: Any, plan: Plan, log: logging.Logger) -> Meshed:
     faces = [face for some in between.values() for face in some]
     narrow = gaps(plan.balls, origin, plan.fine)
     _cad.set_sizes(
-        model, centers, radii, narrow, faces, coarse=plan.coarse, fine=plan.fine, floor=plan.floor
-    )
+        model, centers, radii, narrow, faces, plan.balls.lengths,
+        coarse=plan.coarse, fine=plan.fine, floor=plan.floor,
+    )  # fmt: skip
     meshed = Meshed(groups, between, sides)
     failure: Exception | None = None
     for surface, volume_algorithm in _ALGORITHMS[: 4 if dim == 3 else 3]:
@@ -114,20 +117,36 @@ def _mend_volumes(
         kind: _volume.Simplices(model, dim, plan.order, _volume.read_elements(model, nodes, dim, tags))
         for kind, tags in meshed.groups.items()
     }
-    x = nodes.x
-    signs = {kind: np.sign(part.determinants(x)) for kind, part in cells.items()}
+    x = nodes.x.copy()
+    for axis in range(dim):  # Boolean operations leave nodes of a face off it by round-off
+        for plane in (lower[axis], lower[axis] + edges[axis]):
+            x[np.abs(x[:, axis] - plane) < 1e-9, axis] = plane
+    straight = {kind: part.determinants(x) for kind, part in cells.items()}
     before = {kind: part.volume(x) for kind, part in cells.items()}
     for (_, kind), faces in meshed.interfaces.items():
         surface = _surface(model, nodes, dim, faces, balls)
         rows, total = _volume.outward(surface, x, dim, plan.order)
-        move = _volume.periodic_mean(total, x[rows], lower, edges)
+        group = _volume.periodic_groups(x[rows], lower, edges)
+        move = _volume.mean_move(total, group, x[rows], lower, edges)
         own = np.zeros(len(rows), dtype=np.intp)
         own[np.searchsorted(rows, surface.facets.ravel())] = np.repeat(surface.balls, surface.facets.shape[1])
         most = _volume.room(x[rows], own, balls, lower, edges)
-        x = _volume.fitted(cells[kind], x, rows, move, most, targets[kind])
-    for kind, part in cells.items():
-        if not (part.determinants(x) * signs[kind] > 0).all():
+        for _ in range(_ROUNDS):
+            most = _volume.smallest_of_group(most, group)
+            new = _volume.fitted(cells[kind], x, rows, move, most, targets[kind])
+            # Where a cell is nearly flattened its nodes hold back, and the others make up for them.
+            bad = np.zeros(len(x), dtype=bool)
+            for other, part in cells.items():
+                worst = (part.determinants(new) / straight[other]).min(axis=1)
+                bad[part.rows[worst < _FLATTEST]] = True
+            held = bad[rows]
+            if not held.any():
+                break
+            most[held] = np.minimum(most[held], 0.5 * np.linalg.norm(new[rows] - x[rows], axis=1)[held])
+        else:
             raise RuntimeError("cells are turned inside out")
+        x = new
+    for kind, part in cells.items():
         error = part.volume(x) / targets[kind] - 1
         if abs(error) > plan.tolerance:
             raise RuntimeError(f"the volume of a phase is {error:+.2%} off")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,10 +52,23 @@ class Simplices:
         self.dim, self.rows, self.weights = dim, rows, np.array(weights)
         self.gradients = np.array(basis).reshape(len(weights), -1, 3)[:, :, :dim]
 
+    def some(self, chosen: npt.NDArray[np.bool_]) -> Simplices:
+        """These cells only."""
+        part = copy(self)
+        part.rows = self.rows[chosen]
+        return part
+
     def determinants(self, x: Field) -> Field:
         """At every integration point, shape (m, q)."""
-        J = np.einsum("mai,qaj->mqij", x[self.rows][:, :, : self.dim], self.gradients)
-        return np.linalg.det(J)
+        J = np.tensordot(x[self.rows][:, :, : self.dim], self.gradients, axes=(1, 1)).transpose(2, 0, 1, 3)
+        # J[q, m, i, j] = ∂xᵢ/∂ξⱼ; written out, it takes a tenth of the time of numpy.linalg.det.
+        if self.dim == 2:
+            return (J[..., 0, 0] * J[..., 1, 1] - J[..., 0, 1] * J[..., 1, 0]).T
+        minors = [
+            J[..., 1, (k + 1) % 3] * J[..., 2, (k + 2) % 3] - J[..., 1, (k + 2) % 3] * J[..., 2, (k + 1) % 3]
+            for k in range(3)
+        ]
+        return sum(J[..., 0, k] * minors[k] for k in range(3)).T
 
     def volume(self, x: Field) -> float:
         return float((self.determinants(x) @ self.weights).sum())
@@ -98,23 +112,32 @@ def outward(surface: Surface, x: Field, dim: int, order: int) -> tuple[Index, Fi
     return rows, total
 
 
-def periodic_mean(total: Field, x: Field, lower: Field, edges: Field) -> Field:
-    """Weighted mean displacement, one for all nodes that the faces of the box identify; those on a face stay in it."""
-    dim = len(edges)
-    eps = 1e-9 * float(edges.max())
-    inside = (x[:, :dim] - lower) / edges
+def periodic_groups(x: Field, lower: Field, edges: Field) -> npt.NDArray[np.intp]:
+    """A number for each node, the same for all that the faces of the box identify."""
+    inside = (x[:, : len(edges)] - lower) / edges
     inside[np.abs(inside - np.rint(inside)) < 1e-9] = 0.0
     pairs = cKDTree(inside, boxsize=1.0).query_pairs(1e-8, output_type="ndarray")
     links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(x), len(x)))
-    _, group = connected_components(links, directed=False)
+    return connected_components(links, directed=False)[1]
+
+
+def mean_move(total: Field, group: npt.NDArray[np.intp], x: Field, lower: Field, edges: Field) -> Field:
+    """Weighted mean displacement of each group of nodes; a node on a face of the box stays in it."""
+    dim = len(edges)
     summed = np.zeros((group.max() + 1, 4))
     np.add.at(summed, group, total)
     move = (summed[:, :3] / summed[:, 3:])[group]
     for axis in range(dim):
         for plane in (lower[axis], lower[axis] + edges[axis]):
-            move[np.abs(x[:, axis] - plane) < eps, axis] = 0.0
+            move[np.abs(x[:, axis] - plane) < 1e-9 * edges.max(), axis] = 0.0
     move[:, dim:] = 0.0
     return move
+
+
+def smallest_of_group(values: Field, group: npt.NDArray[np.intp]) -> Field:
+    least = np.full(group.max() + 1, np.inf)
+    np.minimum.at(least, group, values)
+    return least[group]
 
 
 def room(x: Field, own: npt.NDArray[np.intp], balls: tuple[Field, Field], lower: Field, edges: Field) -> Field:
@@ -138,8 +161,17 @@ def room(x: Field, own: npt.NDArray[np.intp], balls: tuple[Field, Field], lower:
     return 0.3 * free
 
 
+def shifted(rows: Index, move: Field, most: Field, factor: float, x: Field) -> Field:
+    """All nodes, those of an interface moved by a multiple of `move` but not farther than `most`."""
+    length = abs(factor) * np.linalg.norm(move, axis=1)
+    shorter = np.minimum(1.0, most / np.maximum(length, 1e-300))
+    new = x.copy()
+    new[rows] += (factor * shorter)[:, None] * move
+    return new
+
+
 def fitted(cells: Simplices, x: Field, rows: Index, move: Field, most: Field, target: float) -> Field:
-    """Nodes with those of one phase's interface moved out by one multiple of `move` so that its volume is `target`.
+    """Nodes with those of one phase's interface moved by one multiple of `move` so that its volume is `target`.
 
     Args:
         cells: cells of the phase.
@@ -149,21 +181,18 @@ def fitted(cells: Simplices, x: Field, rows: Index, move: Field, most: Field, ta
     Raises:
         RuntimeError: no multiple between −1 and 8 does.
     """
-    length = np.linalg.norm(move, axis=1)
-
-    def moved(factor: float) -> Field:
-        shorter = np.minimum(1.0, most / np.maximum(abs(factor) * length, 1e-300))
-        new = x.copy()
-        new[rows] += (factor * shorter)[:, None] * move
-        return new
+    here = np.zeros(len(x), dtype=bool)
+    here[rows] = True
+    moving = cells.some(here[cells.rows].any(axis=1))
+    rest = cells.volume(x) - moving.volume(x)
 
     def excess(factor: float) -> float:
-        return cells.volume(moved(factor)) / target - 1.0
+        return (rest + moving.volume(shifted(rows, move, most, factor, x))) / target - 1.0
 
     low, high = -1.0, 8.0
-    if not excess(low) < 0.0 < excess(high):
+    if not excess(low) <= 0.0 <= excess(high):
         raise RuntimeError(
             f"the volume of a phase is {excess(0.0):+.2%} off and moving its interface cannot mend it: "
             "take a smaller mesh size"
         )
-    return moved(float(brentq(excess, low, high, xtol=1e-6)))
+    return shifted(rows, move, most, float(brentq(excess, low, high, xtol=1e-5)), x)

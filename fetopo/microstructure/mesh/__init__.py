@@ -1,6 +1,11 @@
 """Meshes of unit cells and of voxel images, distributed over MPI ranks, with one cell tag per phase."""
 
 from fetopo.microstructure.mesh.cell import UnitCell, regular_cell, select_phases
+from fetopo.microstructure.mesh.files import read_mesh, write_mesh, write_vtx, write_xdmf
+from fetopo.microstructure.mesh.surface import write_surface
 from fetopo.microstructure.mesh.voxels import to_image, voxel_cell, voxel_of_cells
 
-__all__ = ["UnitCell", "regular_cell", "select_phases", "to_image", "voxel_cell", "voxel_of_cells"]
+__all__ = [
+    "UnitCell", "read_mesh", "regular_cell", "select_phases", "to_image", "voxel_cell", "voxel_of_cells",
+    "write_mesh", "write_surface", "write_vtx", "write_xdmf",
+]  # fmt: skip
