@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from fetopo.microstructure.geometry import _cad, _volume
 from fetopo.microstructure.geometry._placement import Balls, Field, gaps, images
+from fetopo.microstructure.geometry._session import generate
 
 #: Gmsh's algorithms for surfaces and volumes, in the order they are tried.
 _ALGORITHMS = ((6, 1), (5, 1), (1, 1), (6, 10))
@@ -51,8 +52,8 @@ class Meshed:
     sides: list[tuple[list[int], list[int]]]
 
 
-def mesh(model: Any, plan: Plan, log: logging.Logger) -> Meshed:
-    """Build and mesh, first with one of Gmsh's algorithms, then with others.
+def mesh(model: Any, plan: Plan, log: logging.Logger, *, thorough: bool) -> Meshed:
+    """Build and mesh with the first pair of Gmsh's algorithms, or, if thorough, with the others in turn.
 
     Raises:
         ValueError: of `_cad.build`.
@@ -75,7 +76,10 @@ def mesh(model: Any, plan: Plan, log: logging.Logger) -> Meshed:
                 )
             targets[kind] = volume
     between = _cad.interfaces(model, dim, groups)
-    sides = _cad.set_periodic(model, origin, plan.balls.lengths)
+    try:
+        sides = _cad.set_periodic(model, origin, plan.balls.lengths)
+    except ValueError as error:
+        raise RuntimeError(str(error)) from error
     faces = [face for some in between.values() for face in some]
     narrow = gaps(plan.balls, origin, plan.fine)
     _cad.set_sizes(
@@ -84,13 +88,11 @@ def mesh(model: Any, plan: Plan, log: logging.Logger) -> Meshed:
     )  # fmt: skip
     meshed = Meshed(groups, between, sides)
     failure: Exception | None = None
-    for surface, volume_algorithm in _ALGORITHMS[: 4 if dim == 3 else 3]:
+    for surface, volume_algorithm in _ALGORITHMS[1:] if thorough else _ALGORITHMS[:1]:
         gmsh.option.setNumber("Mesh.Algorithm", surface)
         gmsh.option.setNumber("Mesh.Algorithm3D", volume_algorithm)
         try:
-            model.mesh.generate(dim)
-            if plan.order > 1:
-                model.mesh.setOrder(plan.order)
+            generate(model, dim, plan.order)
             _mend_volumes(model, plan, meshed, targets, (centers, radii), log)
             check_faces(model, sides, plan.balls.lengths)
             return meshed

@@ -67,8 +67,8 @@ def clearance(balls: Balls, origins: Field) -> Field:
     return smallest
 
 
-def clear_origin(balls: Balls) -> tuple[Field, float]:
-    """The box of largest clearance among candidates, and that clearance.
+def clear_origins(balls: Balls, count: int) -> tuple[Field, Field]:
+    """The boxes of largest clearance among candidates, best first, and their clearances.
 
     Along one axis a face is tangent to a ball at c ± R: the candidates are the middles of the widest
     intervals between these 2n points. All combinations over the axes are compared.
@@ -83,17 +83,10 @@ def clear_origin(balls: Balls) -> tuple[Field, float]:
         per_axis.append(np.mod(0.5 * (critical + following)[widest], length))
     candidates = np.stack(np.meshgrid(*per_axis, indexing="ij"), axis=-1).reshape(-1, len(balls.lengths))
     free = clearance(balls, candidates)
-    # Of boxes as good as each other take the one that moves least.
-    good = np.flatnonzero(free > free.max() * (1 - 1e-9))
-    to_origin = np.linalg.norm(np.minimum(candidates, balls.lengths - candidates)[good], axis=1)
-    best = good[int(np.argmin(to_origin))]
-    return candidates[best], float(free[best])
-
-
-def overlapping_pairs(balls: Balls) -> npt.NDArray[np.intp]:
-    """Pairs of balls that overlap or touch (periodic), shape (m, 2)."""
-    i, j = near_pairs(balls.centers, balls.radii, balls.lengths, 0.0)
-    return np.column_stack([i, j])
+    # Of boxes as good as each other those come first that move least.
+    moved = np.linalg.norm(np.minimum(candidates, balls.lengths - candidates), axis=1)
+    order = np.lexsort((moved, -free.round(6)))[:count]
+    return candidates[order], free[order]
 
 
 def gaps(balls: Balls, origin: Field, width: float) -> Gaps:

@@ -39,3 +39,35 @@ def gmsh_model() -> Iterator[Any]:
             gmsh.option.setNumber("General.Terminal", terminal)
             if before in gmsh.model.list():
                 gmsh.model.setCurrent(before)
+
+
+def reset(model: Any) -> None:
+    """Make the current model of `gmsh_model` empty again."""
+    model.remove()
+    model.add(_NAME)
+
+
+def generate(model: Any, dim: int, order: int = 1) -> None:
+    """Mesh the current model.
+
+    An exception thrown from inside Gmsh leaves it locked, and every later mesh of the session is empty
+    without a word. So errors are let pass, and read from its log.
+
+    Raises:
+        RuntimeError: Gmsh's first error.
+    """
+    import gmsh
+
+    abort = gmsh.option.getNumber("General.AbortOnError")
+    gmsh.option.setNumber("General.AbortOnError", 0)
+    gmsh.logger.start()
+    try:
+        model.mesh.generate(dim)
+        if order > 1:
+            model.mesh.setOrder(order)
+        errors = [line[7:] for line in gmsh.logger.get() if line.startswith("Error: ")]
+    finally:
+        gmsh.logger.stop()
+        gmsh.option.setNumber("General.AbortOnError", abort)
+    if errors:
+        raise RuntimeError(errors[0].strip())

@@ -13,15 +13,17 @@ from mpi4py import MPI
 from fetopo._compat import gmsh_to_mesh
 from fetopo._mpi import get_logger, on_every_rank
 from fetopo.microstructure.generate.packing import Packing, largest_overlap
-from fetopo.microstructure.geometry._meshing import Plan, mesh
-from fetopo.microstructure.geometry._placement import Balls, Field, ball_volumes, clear_origin, clearance
-from fetopo.microstructure.geometry._session import gmsh_model
+from fetopo.microstructure.geometry._meshing import Meshed, Plan, mesh
+from fetopo.microstructure.geometry._placement import Balls, Field, ball_volumes, clear_origins, clearance
+from fetopo.microstructure.geometry._session import gmsh_model, reset
 from fetopo.microstructure.mesh import UnitCell
 
 MATRIX, INCLUSION = 1, 2
 
 #: Smallest share of a radius by which a ball may miss being tangent to a face of the box.
 _CLEARANCE = 0.02
+#: Other boxes that are tried.
+_BOXES = 4
 
 
 def inclusion_cell(
@@ -40,7 +42,52 @@ def inclusion_cell(
     origin: Sequence[float] | None = None,
     volume_tolerance: float = 0.005,
 ) -> UnitCell:
-    """PLACEHOLDER"""
+    """A periodic cell with discs (2D) or balls (3D), meshed with triangles or tetrahedra that follow them.
+
+    Inclusions may cross the faces, edges and corners of the box; what leaves on one side enters on the other,
+    and opposite faces are meshed alike, facet by facet.
+
+    Flat facets with their nodes on a ball cut off a part of it (a tenth at two edges to a radius). So that
+    every phase has its volume, the nodes of the interfaces are moved out after meshing, each by the mean
+    height of the caps that its facets cut off, Σ e²/(24 R) in 3D and e²/(12 R) in 2D with the edges e of the
+    facet, times one factor near 1 per phase that makes the volume right to 1e-6. Larger balls in the model
+    would do as well for one ball but close the gap to the next; here the displacement falls with the square
+    of the size of the facets, and those in a narrow gap are small. Reference is the volume of the balls, or,
+    where they overlap, that of Gmsh's exact shapes.
+
+    A face of the box that a ball barely touches or barely crosses leaves slivers that Gmsh cannot mesh or
+    copy. A periodic cell may begin anywhere: where the box from the origin is such a one, and where Gmsh
+    fails on it, the box is put elsewhere. The inclusions keep their coordinates; `lower` of the cell tells
+    where the box begins.
+
+    Args:
+        comm: communicator to distribute the mesh over; Gmsh runs on rank 0.
+        centers: points, shape (n, d), in metres; or a packing, which has radii and lengths with it.
+        radii: one radius, or n, in metres.
+        mesh_size: edge length of the cells away from the interfaces, in metres.
+        interface_size: edge length at the interfaces; default `mesh_size`. On balls of a radius below 1.4 of
+            it edges are 0.7 radii long.
+        gap_size: smallest edge length in gaps between inclusions that nearly touch, and between one and a
+            face of the box; elsewhere in a gap edges are as long as it is wide. Default a quarter of
+            `interface_size`.
+        lengths: edges of the cell; default 1 along every axis.
+        phases: name of the phase of the inclusions, or of each; inclusions of different names must not
+            overlap.
+        matrix: name of the phase around them.
+        order: degree of the geometry: 1 for straight cells, 2 for curved ones.
+        overlap: whether inclusions may overlap; their union counts.
+        origin: lower corner of the box; default 0, or a better one as said above.
+        volume_tolerance: relative error allowed in the volume of each phase.
+    Returns:
+        Cell with the phases `matrix` (tag 1) and those of the inclusions (tags 2, 3, … in order of
+        appearance); facet tags "x-", "x+", "y-", … for the faces of the box and "matrix|inclusion", … for the
+        interfaces.
+    Raises:
+        ValueError: on every rank; shapes that do not fit, sizes that are not positive, a radius above half
+            an edge, inclusions that fill the cell or leave no trace in it, or overlap where they must not.
+        RuntimeError: on every rank, where Gmsh fails, as it does at an `origin` where a ball just touches a
+            face.
+    """
     if isinstance(centers, Packing):
         if radii is not None or lengths is not None:
             raise ValueError("a packing has its radii and lengths: expected none beside it")
@@ -48,6 +95,7 @@ def inclusion_cell(
     if radii is None:
         raise ValueError("radii are missing: expected one number, or one per centre")
     balls = _checked_balls(centers, radii, lengths)
+    dim = len(balls.lengths)
     fine, floor = _checked_sizes(mesh_size, interface_size, gap_size)
     names, kinds = _checked_phases(phases, matrix, len(balls.centers))
     if order not in (1, 2):
@@ -59,39 +107,53 @@ def inclusion_cell(
             "expected none with overlap=False"
         )
     log = get_logger(__name__, comm)
-    corner = _corner(balls, origin, log)
-
+    corners = _corners(balls, origin)
     unit = float(balls.lengths.max())
-    scaled = Balls((balls.centers - corner) / unit, balls.radii / unit, balls.lengths / unit)
-    exact = [float(ball_volumes(scaled)[kinds == kind].sum()) for kind in range(len(names))] if apart else None
-    plan = Plan(
-        scaled, kinds, exact, mesh_size / unit, fine / unit, floor / unit, order, volume_tolerance
-    )
-    facets: dict[str, int] = {}
+    exact = [float(ball_volumes(balls)[kinds == k].sum()) / unit**dim for k in range(len(names))]
+    sizes = mesh_size / unit, fine / unit, floor / unit
+    corner, facets = corners[0], {}
     with gmsh_model() as model:
         with on_every_rank(comm):
             if comm.rank == 0:
-                facets = _build(model, plan, [matrix, *names], log)
-        domain, cell_tags, facet_tags = gmsh_to_mesh(model, comm, 0, len(corner))
-    x = domain.geometry.x[:, : len(corner)]
+                plans = [
+                    Plan(
+                        Balls((balls.centers - c) / unit, balls.radii / unit, balls.lengths / unit),
+                        kinds, exact if apart else None, *sizes, order, volume_tolerance,
+                    )
+                    for c in corners
+                ]  # fmt: skip
+                which, done = _first_that_meshes(model, plans, log)
+                corner, facets = corners[which], _name(model, done, dim, [matrix, *names])
+                log.info("the box starts at %s", corner.tolist())
+        domain, cell_tags, facet_tags = gmsh_to_mesh(model, comm, 0, dim)
+    corner, facets = comm.bcast((corner, facets))
+    x = domain.geometry.x[:, :dim]
     x[:] = x * unit + corner
-    facets = comm.bcast(facets)
     tags = {matrix: MATRIX} | {name: INCLUSION + k for k, name in enumerate(names)}
     return UnitCell(
         domain, cell_tags, corner, corner + balls.lengths, tags, facet_tags=facet_tags, facets=facets
     )
 
 
-def _build(model: Any, plan: Plan, names: Sequence[str], log: logging.Logger) -> dict[str, int]:
-    """Mesh, and name the physical groups; names of facet tags."""
-    try:
-        done = mesh(model, plan, log)
-    except RuntimeError as error:
-        raise RuntimeError(
-            f"Gmsh could not mesh the cell ({error}); a ball that just touches a face or another ball is the "
-            "usual reason: move or resize it a little, leave the origin free, or take smaller mesh sizes"
-        ) from error
-    dim = len(plan.balls.lengths)
+def _first_that_meshes(model: Any, plans: Sequence[Plan], log: logging.Logger) -> tuple[int, Meshed]:
+    """Mesh the first of the plans that Gmsh can, and which it is."""
+    failures: list[str] = []
+    for last in (False, True):  # another origin costs less than other algorithms, and helps more often
+        for which, plan in enumerate(plans):
+            try:
+                return which, mesh(model, plan, log, thorough=last)
+            except RuntimeError as error:
+                log.info("box %d of %d: %s", which + 1, len(plans), error)
+                failures.append(str(error))
+            reset(model)
+    raise RuntimeError(
+        f"Gmsh could not mesh the cell ({failures[0]}); a ball that just touches a face or another ball is "
+        "the usual reason: move or resize it a little, leave the origin free, or take smaller mesh sizes"
+    )
+
+
+def _name(model: Any, done: Meshed, dim: int, names: Sequence[str]) -> dict[str, int]:
+    """Name the physical groups; returns the names of the facet tags."""
     for kind, tags in done.groups.items():
         model.addPhysicalGroup(dim, tags, INCLUSION + kind, names[kind + 1])
     parts: dict[str, list[int]] = {}
@@ -104,27 +166,19 @@ def _build(model: Any, plan: Plan, names: Sequence[str], log: logging.Logger) ->
     return {name: tag for tag, name in enumerate(parts, start=1)}
 
 
-def _corner(
-    balls: Balls, origin: Sequence[float] | None, log: logging.Logger
-) -> Field:
-    """Lower corner of the box: the one asked for, or one at which no ball is nearly tangent to the box."""
+def _corners(balls: Balls, origin: Sequence[float] | None) -> list[Field]:
+    """Lower corners of boxes to try: the one asked for, or those where no ball is nearly tangent to the box."""
     dim = len(balls.lengths)
     if origin is not None:
         corner = np.asarray(origin, dtype=float)
         if corner.shape != (dim,) or not np.isfinite(corner).all():
             raise ValueError(f"origin is {origin}: expected {dim} finite numbers")
-        return corner
-    here = float(clearance(balls, np.zeros((1, dim)))[0])
-    if here >= _CLEARANCE:
-        return np.zeros(dim)
-    corner, there = clear_origin(balls)
-    if there <= here:
-        return np.zeros(dim)
-    log.info(
-        "the box starts at %s instead of 0: a ball came within %.2g of its radius of touching a face, now %.2g",
-        corner.tolist(), here, there,
-    )  # fmt: skip
-    return corner
+        return [corner]
+    zero = np.zeros((1, dim))
+    corners, free = clear_origins(balls, _BOXES)
+    here = float(clearance(balls, zero)[0])
+    first = [zero[0]] if here >= min(_CLEARANCE, free[0]) else []
+    return first + list(corners)
 
 
 def _checked_balls(centers: Any, radii: Any, lengths: Any) -> Balls:

@@ -14,7 +14,7 @@ from fetopo._compat import gmsh_to_mesh
 from fetopo._mpi import get_logger, on_every_rank
 from fetopo.microstructure.geometry import _cad, _volume
 from fetopo.microstructure.geometry._meshing import check_faces
-from fetopo.microstructure.geometry._session import gmsh_model
+from fetopo.microstructure.geometry._session import generate, gmsh_model
 from fetopo.microstructure.mesh import UnitCell
 
 SUFFIXES = (".geo", ".geo_unrolled", ".msh", ".step", ".stp", ".brep", ".iges", ".igs")
@@ -213,8 +213,8 @@ def _generate(model: Any, dim: int, mesh_size: float | None) -> None:
     if mesh_size is not None:
         gmsh.option.setNumber("Mesh.MeshSizeMax", mesh_size)
     try:
-        model.mesh.generate(dim)
-    except Exception as error:
+        generate(model, dim)
+    except RuntimeError as error:
         raise RuntimeError(
             f"Gmsh could not mesh the model: {error}; solids that cross each other are a usual reason, "
             "cut them with gmsh.model.occ.fragment"

@@ -398,8 +398,9 @@ def _boxed(mesh: Any, tags: Any, phases: dict[str, int]) -> UnitCell:
     """The cell whose box is the bounding box of the mesh. Collective."""
     comm, dim = mesh.comm, mesh.geometry.dim
     x = mesh.geometry.x[:, :dim]
-    lower = comm.allreduce(x.min(axis=0, initial=np.inf), op=MPI.MIN)
-    upper = comm.allreduce(x.max(axis=0, initial=-np.inf), op=MPI.MAX)
+    lower, upper = np.empty(dim), np.empty(dim)
+    comm.Allreduce(x.min(axis=0, initial=np.inf), lower, op=MPI.MIN)
+    comm.Allreduce(x.max(axis=0, initial=-np.inf), upper, op=MPI.MAX)
     require(comm, bool((upper > lower).all()), f"the mesh is flat: it reaches from {lower} to {upper}")
     local = fem.assemble_scalar(fem.form(fem.Constant(mesh, 1.0) * _dx(mesh)))
     complete = bool(np.isclose(comm.allreduce(local), np.prod(upper - lower), rtol=1e-6))
