@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from fetopo.microstructure.geometry._placement import Field, Gaps
 
@@ -16,7 +19,7 @@ Entities = list[tuple[int, int]]
 def build(
     model: Any, centers: Field, radii: Field, kinds: npt.NDArray[np.intp], edges: Field
 ) -> dict[int, list[int]]:
-    """The box from the origin, cut by balls.
+    """The box from the origin, cut by balls, of which those of different kinds do not overlap.
 
     Args:
         model: Gmsh's model, empty.
@@ -25,7 +28,7 @@ def build(
     Returns:
         Entities of full dimension per kind, and of what is left over as kind −1.
     Raises:
-        ValueError: no ball lies in the box, the balls fill it, or balls of different kinds overlap.
+        ValueError: no ball lies in the box, or the balls fill it.
     """
     occ, dim = model.occ, len(edges)
     if dim == 2:
@@ -45,8 +48,8 @@ def build(
     taken: dict[int, int] = {}
     for part, fragments in zip(listed, origin[1:], strict=True):
         for d, tag in fragments:
-            if d == dim and taken.setdefault(tag, kind_of[part]) != kind_of[part]:
-                raise ValueError("inclusions of different phases overlap")
+            if d == dim:
+                taken[tag] = kind_of[part]
     for tag, kind in taken.items():
         groups.setdefault(kind, []).append(tag)
     left = sorted({tag for d, tag in origin[0] if d == dim} - taken.keys())
@@ -82,7 +85,7 @@ def set_periodic(model: Any, lower: Field, edges: Field) -> list[tuple[list[int]
     """Tell Gmsh which entities on the upper faces of the box are copies of which on the lower ones.
 
     Returns:
-        Entities of the lower and of the upper face, per axis.
+        Entities of the lower face and their copies on the upper one, per axis.
     Raises:
         ValueError: a face has no entity, or one without its copy across.
     """
@@ -102,7 +105,7 @@ def set_periodic(model: Any, lower: Field, edges: Field) -> list[tuple[list[int]
         at = {face: _signature(model, dim - 1, face) for face in faces}
         there = {face: _signature(model, dim - 1, face) for face in across}
         move = np.concatenate([shift, shift, shift, [0.0]])
-        free = set(across)
+        free, copies = set(across), []
         for face, value in at.items():
             near = [other for other in free if np.abs(there[other] - value - move).max() < 100 * eps]
             if not near:
@@ -112,13 +115,30 @@ def set_periodic(model: Any, lower: Field, edges: Field) -> list[tuple[list[int]
                 )
             best = min(near, key=lambda other: float(np.abs(there[other] - value - move).max()))
             free.remove(best)
+            copies.append(best)
             model.mesh.setPeriodic(dim - 1, [best], [face], affine.ravel().tolist())
         if not faces or free:
             raise ValueError(
                 f"the faces of the box across axis {axis} differ: {len(faces)} and {len(across)} entities"
             )
-        sides.append((faces, across))
+        sides.append((faces, copies))
     return sides
+
+
+def parts(model: Any, dim: int, tags: Sequence[int], sides: Sequence[tuple[list[int], list[int]]]) -> int:
+    """Number of connected parts of some entities of full dimension, joined also across the box's faces."""
+    place = {tag: k for k, tag in enumerate(tags)}
+    owners = {
+        face: [place[tag] for tag in model.getAdjacencies(dim - 1, face)[0] if tag in place]
+        for _, face in model.getEntities(dim - 1)
+    }
+    links = [pair for both in owners.values() for pair in itertools.combinations(both, 2)]
+    for faces, copies in sides:
+        for face, copy in zip(faces, copies, strict=True):
+            links += itertools.product(owners[face], owners[copy])
+    rows, columns = np.array(links, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(tags),) * 2)
+    return int(connected_components(graph, directed=False)[0])
 
 
 def _on_plane(

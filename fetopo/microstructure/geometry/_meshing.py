@@ -78,8 +78,11 @@ def mesh(model: Any, plan: Plan, log: logging.Logger, *, thorough: bool) -> Mesh
     between = _cad.interfaces(model, dim, groups)
     try:
         sides = _cad.set_periodic(model, origin, plan.balls.lengths)
-    except ValueError as error:
+    except Exception as error:  # Gmsh's own, and faces that differ
         raise RuntimeError(str(error)) from error
+    apart = _cad.parts(model, dim, groups[-1], sides)
+    if apart > 1:
+        log.warning("the matrix falls into %d parts that are not connected", apart)
     faces = [face for some in between.values() for face in some]
     narrow = gaps(plan.balls, origin, plan.fine)
     _cad.set_sizes(
@@ -123,7 +126,11 @@ def _mend_volumes(
     for axis in range(dim):  # Boolean operations leave nodes of a face off it by round-off
         for plane in (lower[axis], lower[axis] + edges[axis]):
             x[np.abs(x[:, axis] - plane) < 1e-9, axis] = plane
-    straight = {kind: part.determinants(x) for kind, part in cells.items()}
+    for part in cells.values():  # those of a surface that looks down
+        part.upright(x)
+    if plan.order > 1:
+        x = _volume.untangled(list(cells.values()), x, lower, edges)
+    smallest = {kind: part.smallest(x) for kind, part in cells.items()}
     before = {kind: part.volume(x) for kind, part in cells.items()}
     for (_, kind), faces in meshed.interfaces.items():
         surface = _surface(model, nodes, dim, faces, balls)
@@ -139,8 +146,7 @@ def _mend_volumes(
             # Where a cell is nearly flattened its nodes hold back, and the others make up for them.
             bad = np.zeros(len(x), dtype=bool)
             for other, part in cells.items():
-                worst = (part.determinants(new) / straight[other]).min(axis=1)
-                bad[part.rows[worst < _FLATTEST]] = True
+                bad[part.rows[part.smallest(new) < _FLATTEST * smallest[other]]] = True
             held = bad[rows]
             if not held.any():
                 break
@@ -149,6 +155,8 @@ def _mend_volumes(
             raise RuntimeError("cells are turned inside out")
         x = new
     for kind, part in cells.items():
+        if (part.smallest(x) <= 0).any():
+            raise RuntimeError("cells are turned inside out")
         error = part.volume(x) / targets[kind] - 1
         if abs(error) > plan.tolerance:
             raise RuntimeError(f"the volume of a phase is {error:+.2%} off")

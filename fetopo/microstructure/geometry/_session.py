@@ -51,7 +51,8 @@ def generate(model: Any, dim: int, order: int = 1) -> None:
     """Mesh the current model.
 
     An exception thrown from inside Gmsh leaves it locked, and every later mesh of the session is empty
-    without a word. So errors are let pass, and read from its log.
+    without a word. So errors are let pass, and read from its log after each dimension: volumes within
+    surfaces that failed can crash it.
 
     Raises:
         RuntimeError: Gmsh's first error.
@@ -61,13 +62,19 @@ def generate(model: Any, dim: int, order: int = 1) -> None:
     abort = gmsh.option.getNumber("General.AbortOnError")
     gmsh.option.setNumber("General.AbortOnError", 0)
     gmsh.logger.start()
+
+    def check() -> None:
+        errors = [line[7:] for line in gmsh.logger.get() if line.startswith("Error: ")]
+        if errors:
+            raise RuntimeError(errors[0].strip())
+
     try:
-        model.mesh.generate(dim)
+        for d in range(1, dim + 1):
+            model.mesh.generate(d)
+            check()
         if order > 1:
             model.mesh.setOrder(order)
-        errors = [line[7:] for line in gmsh.logger.get() if line.startswith("Error: ")]
+            check()
     finally:
         gmsh.logger.stop()
         gmsh.option.setNumber("General.AbortOnError", abort)
-    if errors:
-        raise RuntimeError(errors[0].strip())

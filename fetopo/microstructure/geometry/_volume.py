@@ -49,8 +49,19 @@ class Simplices:
         kind = model.mesh.getElementType("Triangle" if dim == 2 else "Tetrahedron", order)
         points, weights = model.mesh.getIntegrationPoints(kind, f"Gauss{max(1, dim * (order - 1))}")
         _, basis, _ = model.mesh.getBasisFunctions(kind, points, f"GradLagrange{order}")
-        self.dim, self.rows, self.weights = dim, rows, np.array(weights)
+        self.dim, self.rows, self.weights, self.sign = dim, rows, np.array(weights), 1.0
         self.gradients = np.array(basis).reshape(len(weights), -1, 3)[:, :, :dim]
+        # A curved cell can be turned inside out between the integration points: look at its nodes too.
+        properties = model.mesh.getElementProperties(kind)
+        corners = np.zeros((properties[3], 3))
+        corners[:, :dim] = np.array(properties[4]).reshape(-1, dim)
+        _, basis, _ = model.mesh.getBasisFunctions(kind, corners.ravel().tolist(), f"GradLagrange{order}")
+        self.at_nodes = np.array(basis).reshape(len(corners), -1, 3)[:, :, :dim]
+
+    def upright(self, x: Field) -> None:
+        """Count the cells positive even where they are all mirrored."""
+        if self.volume(x) < 0:
+            self.sign = -self.sign
 
     def some(self, chosen: npt.NDArray[np.bool_]) -> Simplices:
         """These cells only."""
@@ -58,20 +69,56 @@ class Simplices:
         part.rows = self.rows[chosen]
         return part
 
-    def determinants(self, x: Field) -> Field:
-        """At every integration point, shape (m, q)."""
-        J = np.tensordot(x[self.rows][:, :, : self.dim], self.gradients, axes=(1, 1)).transpose(2, 0, 1, 3)
+    def determinants(self, x: Field, gradients: Field | None = None) -> Field:
+        """At every integration point (or where the gradients are taken), shape (m, q)."""
+        gradients = self.gradients if gradients is None else gradients
+        J = np.tensordot(x[self.rows][:, :, : self.dim], gradients, axes=(1, 1)).transpose(2, 0, 1, 3)
         # J[q, m, i, j] = ∂xᵢ/∂ξⱼ; written out, it takes a tenth of the time of numpy.linalg.det.
         if self.dim == 2:
-            return (J[..., 0, 0] * J[..., 1, 1] - J[..., 0, 1] * J[..., 1, 0]).T
+            return self.sign * (J[..., 0, 0] * J[..., 1, 1] - J[..., 0, 1] * J[..., 1, 0]).T
         minors = [
             J[..., 1, (k + 1) % 3] * J[..., 2, (k + 2) % 3] - J[..., 1, (k + 2) % 3] * J[..., 2, (k + 1) % 3]
             for k in range(3)
         ]
         return sum(J[..., 0, k] * minors[k] for k in range(3)).T
 
+    def smallest(self, x: Field) -> Field:
+        """Smallest determinant of each cell, shape (m,), among its nodes and integration points."""
+        return np.minimum(
+            self.determinants(x).min(axis=1), self.determinants(x, self.at_nodes).min(axis=1)
+        )
+
     def volume(self, x: Field) -> float:
         return float((self.determinants(x) @ self.weights).sum())
+
+
+def untangled(parts: list[Simplices], x: Field, lower: Field, edges: Field, rounds: int = 10) -> Field:
+    """Nodes of a curved mesh with those in the middle of edges drawn back to the straight edge where a cell needs it.
+
+    Raises:
+        RuntimeError: a cell with straight edges is inside out.
+    """
+    dim = len(edges)
+    ends = ((0, 1), (1, 2), (2, 0)) if dim == 2 else ((0, 1), (1, 2), (2, 0), (3, 0), (3, 2), (3, 1))
+    straight = x.copy()
+    for part in parts:
+        for k, (i, j) in enumerate(ends):
+            straight[part.rows[:, dim + 1 + k]] = 0.5 * (x[part.rows[:, i]] + x[part.rows[:, j]])
+    group = periodic_groups(x, lower, edges)
+    share = np.ones(len(x))
+    for attempt in range(rounds + 1):
+        new = straight + share[:, None] * (x - straight)
+        bad = np.zeros(len(x), dtype=bool)
+        for part in parts:
+            flat = part.smallest(straight)
+            bad[part.rows[part.smallest(new) < 0.1 * flat]] = True
+            if (flat <= 0).any():
+                raise RuntimeError("cells are turned inside out")
+        if not bad.any():
+            return new
+        share[bad] *= 0.5 if attempt < rounds - 1 else 0.0
+        share = smallest_of_group(share, group)
+    raise RuntimeError("curved cells are turned inside out")
 
 
 class Surface(NamedTuple):

@@ -12,7 +12,7 @@ from mpi4py import MPI
 
 from fetopo._compat import gmsh_to_mesh
 from fetopo._mpi import get_logger, on_every_rank
-from fetopo.microstructure.generate.packing import Packing, largest_overlap
+from fetopo.microstructure.generate.packing import Packing, largest_overlap, near_pairs
 from fetopo.microstructure.geometry._meshing import Meshed, Plan, mesh
 from fetopo.microstructure.geometry._placement import Balls, Field, ball_volumes, clear_origins, clearance
 from fetopo.microstructure.geometry._session import gmsh_model, reset
@@ -78,6 +78,8 @@ def inclusion_cell(
         overlap: whether inclusions may overlap; their union counts.
         origin: lower corner of the box; default 0, or a better one as said above.
         volume_tolerance: relative error allowed in the volume of each phase.
+    Inclusions that cut the matrix into parts without connection are let pass with a warning in the log.
+
     Returns:
         Cell with the phases `matrix` (tag 1) and those of the inclusions (tags 2, 3, … in order of
         appearance); facet tags "x-", "x+", "y-", … for the faces of the box and "matrix|inclusion", … for the
@@ -106,6 +108,15 @@ def inclusion_cell(
             f"inclusions overlap by {largest_overlap(*balls):.3g} of the sum of their radii: "
             "expected none with overlap=False"
         )
+    if not apart and len(names) > 1:
+        i, j = near_pairs(*balls, 0.0)
+        mixed = np.flatnonzero(kinds[i] != kinds[j])
+        if len(mixed):
+            a, b = i[mixed[0]], j[mixed[0]]
+            raise ValueError(
+                f"inclusions {a} ({names[kinds[a]]!r}) and {b} ({names[kinds[b]]!r}) of different phases overlap: "
+                "expected only those of one phase to"
+            )
     log = get_logger(__name__, comm)
     corners = _corners(balls, origin)
     unit = float(balls.lengths.max())

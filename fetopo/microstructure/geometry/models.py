@@ -114,7 +114,7 @@ def _prepare(
     """Check, name and mesh the model; what every rank has to know of it."""
     model.occ.synchronize()
     model.geo.synchronize()
-    dims = [d for d in (3, 2) if model.getEntities(d)]
+    dims = [d for d in (3, 2) if len(model.getEntities(d))]
     if not dims:
         raise ValueError("the Gmsh model has neither volumes nor surfaces")
     dim = dims[0]
@@ -201,10 +201,15 @@ def _check_groups(model: Any, dim: int) -> None:
 
 
 def _box(model: Any, dim: int) -> tuple[Any, Any]:
-    """Corners of the bounding box; Gmsh's is a little larger than the shapes."""
+    """Corners of the bounding box: Gmsh's, which is a little larger than the shapes, drawn to their points."""
     box = np.array(model.getBoundingBox(-1, -1)).reshape(2, 3)[:, :dim]
-    size = float(np.ptp(box, axis=0).max())
-    return tuple(np.round(corner / size, 6) * size for corner in box)
+    points = [model.getValue(0, tag, []) for _, tag in model.getEntities(0)]
+    if points:
+        x = np.array(points)[:, :dim]
+        ends = np.array([x.min(axis=0), x.max(axis=0)])
+        near = np.abs(ends - box) < 1e-6 * np.ptp(box, axis=0).max()
+        box = np.where(near, ends, box)
+    return box[0], box[1]
 
 
 def _generate(model: Any, dim: int, mesh_size: float | None) -> None:
