@@ -11,7 +11,7 @@ from mpi4py import MPI
 pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts processes of its own")
 
 DEMOS = Path(__file__).parents[2] / "demos"
-SMALL = {"electrode.py": ["--crop", "24", "--cells", "16"]}
+SMALL = {"electrode.py": ["--crop", "24", "--cells", "16"], "packing_mesh.py": ["--size", "0.2"]}
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

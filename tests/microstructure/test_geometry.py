@@ -10,8 +10,12 @@ gmsh = pytest.importorskip("gmsh", reason="Gmsh's Python module is not installed
 from dolfinx import mesh as dmesh  # noqa: E402
 
 from fetopo.microstructure.generate import dense_packing, regular_array  # noqa: E402
-from fetopo.microstructure.geometry import _meshing  # noqa: E402
-from fetopo.microstructure.geometry import INCLUSION, MATRIX, inclusion_cell  # noqa: E402
+from fetopo.microstructure.geometry import (  # noqa: E402
+    INCLUSION,
+    MATRIX,
+    _meshing,
+    inclusion_cell,
+)
 from fetopo.transport.periodic import periodic_space  # noqa: E402
 from fetopo.transport.state import global_sum  # noqa: E402
 
@@ -173,7 +177,7 @@ class TestPlaceOfTheBox:
         cell = inclusion_cell(comm, [(0.5, 0.5, 0.2), (0.1, 0.2, 0.7)], 0.2, mesh_size=0.2)
         if comm.rank == 0:
             assert len(calls) == 3
-            assert "box 2 of 4: no luck" in caplog.text
+            assert "box 2 of 4, algorithms (6, 1): no luck" in caplog.text
         assert volume(cell, INCLUSION) == pytest.approx(2 * BALL * 0.2**3, rel=1e-6)
         assert not np.allclose(cell.lower, 0)
 
@@ -183,7 +187,7 @@ class TestPlaceOfTheBox:
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_thirty_balls_at_forty_percent(alone, order):
-    """Crossing faces, edges and corners; volumes within 1e-6 instead of 10 % off; every facet has its partner."""
+    """They cross faces, edges and corners; volumes within 1e-6, not 10 % off; every facet has its partner."""
     packing = dense_packing((1, 1, 1), volume_fraction=0.4, radius=RADIUS, seed=2)
     assert len(packing.radii) == 30
     cell = inclusion_cell(alone, packing, mesh_size=0.2, order=order)
@@ -228,7 +232,7 @@ class TestPeriodicFaces:
 
     @pytest.mark.parametrize("order", [1, 2])
     def test_interface_follows_the_disc(self, comm, order):
-        """All nodes of the interface are equally far out: where a polygon of that area has them, or on the circle."""
+        """All nodes are equally far out: where a polygon of that area has its corners, or on the circle."""
         cell = inclusion_cell(comm, [(0.5, 0.5)], 0.3, mesh_size=0.08, order=order)
         mesh, tags = cell.mesh, cell.cell_tags
         mesh.topology.create_connectivity(0, 2)
@@ -310,7 +314,12 @@ def test_disc_that_just_touches_is_fine(comm, center):
         ([(0.5, 0.5)], 0.1, {"mesh_size": np.nan}, "mesh sizes must be positive"),
         ([(0.5, 0.5)], 0.1, {"mesh_size": 0.1, "order": 3}, "order is 3"),
         ([(0.5, 0.5)], 0.1, {"mesh_size": 0.1, "origin": (0, 0, 0)}, "expected 2 finite numbers"),
-        ([(0.5, 0.5)], 0.1, {"mesh_size": 0.1, "phases": ["a", "b"]}, "2 names: expected one, or one for each"),
+        (
+            [(0.5, 0.5)],
+            0.1,
+            {"mesh_size": 0.1, "phases": ["a", "b"]},
+            "2 names: expected one, or one for each",
+        ),
         ([(0.5, 0.5)], 0.1, {"mesh_size": 0.1, "phases": "matrix"}, "names that differ"),
         ([(0.4, 0.5), (0.6, 0.5)], 0.2, {"mesh_size": 0.1, "overlap": False}, "overlap by 0.5 of the sum"),
         ([(0.4, 0.5), (0.6, 0.5)], 0.2, {"mesh_size": 0.1, "phases": ["a", "b"]}, "different phases overlap"),

@@ -175,8 +175,18 @@ def broken(model):
     ("model", "options", "error", "message"),
     [
         (lambda model: None, {}, ValueError, "neither volumes nor surfaces"),
-        (lambda model: layers(model, groups=False), {}, ValueError, "no physical group of its 2 volumes: name"),
-        (spheres, {}, ValueError, r"no physical group of its 1 volumes \(it has groups of dimension \[2\] only"),
+        (
+            lambda model: layers(model, groups=False),
+            {},
+            ValueError,
+            "no physical group of its 2 volumes: name",
+        ),
+        (
+            spheres,
+            {},
+            ValueError,
+            r"no physical group of its 1 volumes \(it has groups of dimension \[2\] only",
+        ),
         (half_named, {}, ValueError, "entity 2 of dimension 3 is in 0 physical groups"),
         (twice_named, {}, ValueError, "entity 1 of dimension 3 is in 2 physical groups"),
         (tilted, {}, ValueError, "outside of the plane z = 0"),

@@ -10,7 +10,14 @@ from dolfinx import fem, has_adios2
 from fetopo.microstructure.generate import overlapping_spheres
 from fetopo.microstructure.image import Image
 from fetopo.microstructure.mesh import (
-    UnitCell, read_mesh, regular_cell, select_phases, voxel_cell, write_mesh, write_surface, write_vtx,
+    UnitCell,
+    read_mesh,
+    regular_cell,
+    select_phases,
+    voxel_cell,
+    write_mesh,
+    write_surface,
+    write_vtx,
     write_xdmf,
 )  # fmt: skip
 from fetopo.transport.homogenization import effective_conductivity
@@ -111,7 +118,10 @@ def test_array_of_another_name(comm, folder):
     if comm.rank == 0:
         points = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]])
         cells = [("triangle", np.array([[0, 1, 2], [0, 2, 3]])), ("line", np.array([[0, 1]]))]
-        data = {"grain": [np.array([4.0, 7.0]), np.array([0.0])], "field": [np.array([0.5, 1.0]), np.zeros(1)]}
+        data = {
+            "grain": [np.array([4.0, 7.0]), np.array([0.0])],
+            "field": [np.array([0.5, 1.0]), np.zeros(1)],
+        }
         meshio.write(folder / "a.vtu", meshio.Mesh(points, cells, cell_data=data))
     comm.Barrier()
     assert read_mesh(comm, folder / "a.vtu", name="grain").tags() == [4, 7]

@@ -1,4 +1,4 @@
-"""Cells from geometry: packings of discs and balls, and users' own Gmsh models, meshed along the interfaces."""
+"""Cells from geometry, meshed along the interfaces: packings of discs and balls, users' own Gmsh models."""
 
 from fetopo.microstructure.geometry.inclusions import INCLUSION, MATRIX, inclusion_cell
 from fetopo.microstructure.geometry.models import gmsh_cell

@@ -50,8 +50,8 @@ def build(
         for d, tag in fragments:
             if d == dim:
                 taken[tag] = kind_of[part]
-    for tag, kind in taken.items():
-        groups.setdefault(kind, []).append(tag)
+    for tag, owner in taken.items():
+        groups.setdefault(owner, []).append(tag)
     left = sorted({tag for d, tag in origin[0] if d == dim} - taken.keys())
     if not left:
         raise ValueError("the inclusions fill the whole cell")
@@ -110,8 +110,8 @@ def set_periodic(model: Any, lower: Field, edges: Field) -> list[tuple[list[int]
             near = [other for other in free if np.abs(there[other] - value - move).max() < 100 * eps]
             if not near:
                 raise ValueError(
-                    f"the faces of the box across axis {axis} differ: an entity at {value[6:9].round(6).tolist()} "
-                    "has no copy on the other side"
+                    f"the faces of the box across axis {axis} differ: an entity at "
+                    f"{value[6:9].round(6).tolist()} has no copy on the other side"
                 )
             best = min(near, key=lambda other: float(np.abs(there[other] - value - move).max()))
             free.remove(best)
@@ -187,7 +187,7 @@ def set_sizes(
     gmsh.option.setNumber("Mesh.MeshSizeMax", coarse)
     field, fields = model.mesh.field, []
 
-    def ball(center: Field, radius: float, inside: float, thickness: float) -> None:
+    def ball(center: Any, radius: float, inside: float, thickness: float) -> None:
         tag = field.add("Ball")
         fields.append(tag)
         at = np.pad(center, (0, 3 - dim))

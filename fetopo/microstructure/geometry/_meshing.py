@@ -12,10 +12,9 @@ from scipy.spatial import cKDTree
 
 from fetopo.microstructure.geometry import _cad, _volume
 from fetopo.microstructure.geometry._placement import Balls, Field, gaps, images
-from fetopo.microstructure.geometry._session import generate
 
 #: Gmsh's algorithms for surfaces and volumes, in the order they are tried.
-_ALGORITHMS = ((6, 1), (5, 1), (1, 1), (6, 10))
+ALGORITHMS = ((6, 1), (5, 1), (1, 1), (6, 10))
 #: A cell may keep this share of its volume when nodes move; after so many rounds of holding back, give up.
 _FLATTEST, _ROUNDS = 0.3, 12
 
@@ -45,19 +44,24 @@ class Plan:
 
 @dataclass(frozen=True)
 class Meshed:
-    """Entities of each phase (−1 is the matrix), of the interfaces by pair of phases, of the faces per axis."""
+    """Entities of the phases (−1 is the matrix), of interfaces by pair of phases, of faces per axis."""
 
     groups: dict[int, list[int]]
     interfaces: dict[tuple[int, int], list[int]]
     sides: list[tuple[list[int], list[int]]]
 
 
-def mesh(model: Any, plan: Plan, log: logging.Logger, *, thorough: bool) -> Meshed:
-    """Build and mesh with the first pair of Gmsh's algorithms, or, if thorough, with the others in turn.
+def mesh(model: Any, plan: Plan, algorithms: tuple[int, int], log: logging.Logger) -> Meshed:
+    """Build and mesh.
 
+    Args:
+        model: Gmsh's model, empty.
+        plan: what.
+        algorithms: Gmsh's numbers of those for surfaces and volumes.
+        log: for what was done.
     Raises:
         ValueError: of `_cad.build`.
-        RuntimeError: all algorithms fail.
+        RuntimeError: Gmsh fails.
     """
     import gmsh
 
@@ -90,20 +94,21 @@ def mesh(model: Any, plan: Plan, log: logging.Logger, *, thorough: bool) -> Mesh
         coarse=plan.coarse, fine=plan.fine, floor=plan.floor,
     )  # fmt: skip
     meshed = Meshed(groups, between, sides)
-    failure: Exception | None = None
-    for surface, volume_algorithm in _ALGORITHMS[1:] if thorough else _ALGORITHMS[:1]:
-        gmsh.option.setNumber("Mesh.Algorithm", surface)
-        gmsh.option.setNumber("Mesh.Algorithm3D", volume_algorithm)
-        try:
-            generate(model, dim, plan.order)
-            _mend_volumes(model, plan, meshed, targets, (centers, radii), log)
-            check_faces(model, sides, plan.balls.lengths)
-            return meshed
-        except Exception as error:
-            log.info("Gmsh's algorithms %d and %d failed: %s", surface, volume_algorithm, error)
-            failure = failure or error
-            model.mesh.clear()
-    raise RuntimeError(str(failure)) from failure
+    gmsh.option.setNumber("Mesh.Algorithm", algorithms[0])
+    gmsh.option.setNumber("Mesh.Algorithm3D", algorithms[1])
+    generate(model, dim, plan.order)
+    _mend_volumes(model, plan, meshed, targets, (centers, radii), log)
+    check_faces(model, sides, plan.balls.lengths)
+    return meshed
+
+
+def generate(model: Any, dim: int, order: int) -> None:
+    try:
+        model.mesh.generate(dim)
+        if order > 1:
+            model.mesh.setOrder(order)
+    except Exception as error:  # Gmsh's own
+        raise RuntimeError(str(error)) from error
 
 
 def _mend_volumes(

@@ -1,4 +1,4 @@
-"""Where balls and their periodic images lie with respect to a box: what reaches into it, what barely touches."""
+"""Where balls and their periodic images lie in a box: what reaches into it, what barely touches it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,8 @@ def gaps(balls: Balls, origin: Field, width: float) -> Gaps:
         wide.extend([gap] * len(shifts))
         radius.extend([balls.radii[a] * balls.radii[b] / (balls.radii[a] + balls.radii[b])] * len(shifts))
     which, where = images(Balls(balls.centers, balls.radii * (1 + 1e-6) + width, balls.lengths), origin)
-    for ball, center in zip(which, where, strict=True):
+    for k, ball in enumerate(which):
+        center = np.array(where[k])
         for axis in range(dim):
             for plane in (origin[axis], origin[axis] + balls.lengths[axis]):
                 gap = abs(abs(center[axis] - plane) - balls.radii[ball])

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 _NAME = "fetopo"
+_ours = True  # whether the session is opened and closed here
 
 
 @contextmanager
@@ -21,7 +22,8 @@ def gmsh_model() -> Iterator[Any]:
     except ImportError as error:
         raise ImportError("body-fitted meshes need Gmsh's Python module: install gmsh") from error
 
-    ours = not gmsh.isInitialized()
+    global _ours
+    ours = _ours = not gmsh.isInitialized()
     if ours:
         gmsh.initialize(interruptible=False)
     before = gmsh.model.getCurrent() if not ours else None
@@ -41,40 +43,20 @@ def gmsh_model() -> Iterator[Any]:
                 gmsh.model.setCurrent(before)
 
 
-def reset(model: Any) -> None:
-    """Make the current model of `gmsh_model` empty again."""
-    model.remove()
-    model.add(_NAME)
+def restart(model: Any) -> None:
+    """Make the current model of `gmsh_model` empty again after Gmsh failed on it.
 
-
-def generate(model: Any, dim: int, order: int = 1) -> None:
-    """Mesh the current model.
-
-    An exception thrown from inside Gmsh leaves it locked, and every later mesh of the session is empty
-    without a word. So errors are let pass, and read from its log after each dimension: volumes within
-    surfaces that failed can crash it.
+    An exception thrown from inside Gmsh leaves it locked: every later mesh of the session is empty without a
+    word. (With errors let pass instead it goes on, and can crash.) Only a new session is unlocked.
 
     Raises:
-        RuntimeError: Gmsh's first error.
+        RuntimeError: the session is the caller's.
     """
     import gmsh
 
-    abort = gmsh.option.getNumber("General.AbortOnError")
-    gmsh.option.setNumber("General.AbortOnError", 0)
-    gmsh.logger.start()
-
-    def check() -> None:
-        errors = [line[7:] for line in gmsh.logger.get() if line.startswith("Error: ")]
-        if errors:
-            raise RuntimeError(errors[0].strip())
-
-    try:
-        for d in range(1, dim + 1):
-            model.mesh.generate(d)
-            check()
-        if order > 1:
-            model.mesh.setOrder(order)
-            check()
-    finally:
-        gmsh.logger.stop()
-        gmsh.option.setNumber("General.AbortOnError", abort)
+    if not _ours:
+        raise RuntimeError("other ways are tried only in a session of its own: call gmsh.finalize() first")
+    gmsh.finalize()
+    gmsh.initialize(interruptible=False)
+    gmsh.option.setNumber("General.Terminal", 0)
+    model.add(_NAME)

@@ -84,16 +84,14 @@ class Simplices:
 
     def smallest(self, x: Field) -> Field:
         """Smallest determinant of each cell, shape (m,), among its nodes and integration points."""
-        return np.minimum(
-            self.determinants(x).min(axis=1), self.determinants(x, self.at_nodes).min(axis=1)
-        )
+        return np.minimum(self.determinants(x).min(axis=1), self.determinants(x, self.at_nodes).min(axis=1))
 
     def volume(self, x: Field) -> float:
         return float((self.determinants(x) @ self.weights).sum())
 
 
 def untangled(parts: list[Simplices], x: Field, lower: Field, edges: Field, rounds: int = 10) -> Field:
-    """Nodes of a curved mesh with those in the middle of edges drawn back to the straight edge where a cell needs it.
+    """Nodes of a curved mesh, the middles of edges drawn back to the straight edge where a cell needs it.
 
     Raises:
         RuntimeError: a cell with straight edges is inside out.
@@ -105,7 +103,7 @@ def untangled(parts: list[Simplices], x: Field, lower: Field, edges: Field, roun
         for k, (i, j) in enumerate(ends):
             straight[part.rows[:, dim + 1 + k]] = 0.5 * (x[part.rows[:, i]] + x[part.rows[:, j]])
     group = periodic_groups(x, lower, edges)
-    share = np.ones(len(x))
+    share: Field = np.ones(len(x))
     for attempt in range(rounds + 1):
         new = straight + share[:, None] * (x - straight)
         bad = np.zeros(len(x), dtype=bool)
@@ -122,7 +120,7 @@ def untangled(parts: list[Simplices], x: Field, lower: Field, edges: Field, roun
 
 
 class Surface(NamedTuple):
-    """Facets of an interface by rows of nodes, shape (m, k), and the ball (row, centre, radius) each lies on."""
+    """Facets of an interface by rows of nodes (m, k), and the ball (row, centre, radius) each lies on."""
 
     facets: Index
     balls: npt.NDArray[np.intp]
@@ -187,7 +185,9 @@ def smallest_of_group(values: Field, group: npt.NDArray[np.intp]) -> Field:
     return least[group]
 
 
-def room(x: Field, own: npt.NDArray[np.intp], balls: tuple[Field, Field], lower: Field, edges: Field) -> Field:
+def room(
+    x: Field, own: npt.NDArray[np.intp], balls: tuple[Field, Field], lower: Field, edges: Field
+) -> Field:
     """How far each node may move: 0.3 of its distance to the next ball and to a face of the box.
 
     Args:
@@ -196,7 +196,7 @@ def room(x: Field, own: npt.NDArray[np.intp], balls: tuple[Field, Field], lower:
         balls: centres and radii of all balls with their images.
     """
     dim = len(edges)
-    free = np.full(len(x), np.inf)
+    free: Field = np.full(len(x), np.inf)
     for k, (center, radius) in enumerate(zip(*balls, strict=True)):
         others = own != k
         distance = np.linalg.norm(x[others, :dim] - center, axis=1) - radius
@@ -218,7 +218,7 @@ def shifted(rows: Index, move: Field, most: Field, factor: float, x: Field) -> F
 
 
 def fitted(cells: Simplices, x: Field, rows: Index, move: Field, most: Field, target: float) -> Field:
-    """Nodes with those of one phase's interface moved by one multiple of `move` so that its volume is `target`.
+    """Nodes, those of one interface moved by one multiple of `move` so that the phase has its volume.
 
     Args:
         cells: cells of the phase.
@@ -230,7 +230,7 @@ def fitted(cells: Simplices, x: Field, rows: Index, move: Field, most: Field, ta
     """
     here = np.zeros(len(x), dtype=bool)
     here[rows] = True
-    moving = cells.some(here[cells.rows].any(axis=1))
+    moving = cells.some(np.asarray(here[cells.rows].any(axis=1)))
     rest = cells.volume(x) - moving.volume(x)
 
     def excess(factor: float) -> float:

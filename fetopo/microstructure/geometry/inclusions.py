@@ -13,9 +13,9 @@ from mpi4py import MPI
 from fetopo._compat import gmsh_to_mesh
 from fetopo._mpi import get_logger, on_every_rank
 from fetopo.microstructure.generate.packing import Packing, largest_overlap, near_pairs
-from fetopo.microstructure.geometry._meshing import Meshed, Plan, mesh
+from fetopo.microstructure.geometry._meshing import ALGORITHMS, Meshed, Plan, mesh
 from fetopo.microstructure.geometry._placement import Balls, Field, ball_volumes, clear_origins, clearance
-from fetopo.microstructure.geometry._session import gmsh_model, reset
+from fetopo.microstructure.geometry._session import gmsh_model, restart
 from fetopo.microstructure.mesh import UnitCell
 
 MATRIX, INCLUSION = 1, 2
@@ -28,7 +28,7 @@ _BOXES = 4
 
 def inclusion_cell(
     comm: MPI.Intracomm,
-    centers: npt.ArrayLike | Packing,
+    centers: Any,
     radii: float | npt.ArrayLike | None = None,
     *,
     mesh_size: float,
@@ -91,9 +91,10 @@ def inclusion_cell(
             face.
     """
     if isinstance(centers, Packing):
+        packing = centers
         if radii is not None or lengths is not None:
             raise ValueError("a packing has its radii and lengths: expected none beside it")
-        centers, radii, lengths = centers.centers, centers.radii, centers.lengths
+        centers, radii, lengths = packing.centers, packing.radii, packing.lengths
     if radii is None:
         raise ValueError("radii are missing: expected one number, or one per centre")
     balls = _checked_balls(centers, radii, lengths)
@@ -114,12 +115,13 @@ def inclusion_cell(
         if len(mixed):
             a, b = i[mixed[0]], j[mixed[0]]
             raise ValueError(
-                f"inclusions {a} ({names[kinds[a]]!r}) and {b} ({names[kinds[b]]!r}) of different phases overlap: "
-                "expected only those of one phase to"
+                f"inclusions {a} ({names[kinds[a]]!r}) and {b} ({names[kinds[b]]!r}) of different phases "
+                "overlap: expected only those of one phase to"
             )
     log = get_logger(__name__, comm)
     corners = _corners(balls, origin)
     unit = float(balls.lengths.max())
+    edges, R = balls.lengths / unit, balls.radii / unit
     exact = [float(ball_volumes(balls)[kinds == k].sum()) / unit**dim for k in range(len(names))]
     sizes = mesh_size / unit, fine / unit, floor / unit
     corner, facets = corners[0], {}
@@ -128,7 +130,7 @@ def inclusion_cell(
             if comm.rank == 0:
                 plans = [
                     Plan(
-                        Balls((balls.centers - c) / unit, balls.radii / unit, balls.lengths / unit),
+                        Balls(np.asarray((balls.centers - c) / unit), np.asarray(R), np.asarray(edges)),
                         kinds, exact if apart else None, *sizes, order, volume_tolerance,
                     )
                     for c in corners
@@ -148,15 +150,18 @@ def inclusion_cell(
 
 def _first_that_meshes(model: Any, plans: Sequence[Plan], log: logging.Logger) -> tuple[int, Meshed]:
     """Mesh the first of the plans that Gmsh can, and which it is."""
+    # Another origin costs less than other algorithms, and helps more often.
+    ways = [(which, ALGORITHMS[0]) for which in range(len(plans))]
+    ways += [(which, way) for way in ALGORITHMS[1:] for which in range(min(2, len(plans)))]
     failures: list[str] = []
-    for last in (False, True):  # another origin costs less than other algorithms, and helps more often
-        for which, plan in enumerate(plans):
-            try:
-                return which, mesh(model, plan, log, thorough=last)
-            except RuntimeError as error:
-                log.info("box %d of %d: %s", which + 1, len(plans), error)
-                failures.append(str(error))
-            reset(model)
+    for which, algorithms in ways:
+        try:
+            if failures:
+                restart(model)
+            return which, mesh(model, plans[which], algorithms, log)
+        except RuntimeError as error:
+            log.info("box %d of %d, algorithms %s: %s", which + 1, len(plans), algorithms, error)
+            failures.append(str(error))
     raise RuntimeError(
         f"Gmsh could not mesh the cell ({failures[0]}); a ball that just touches a face or another ball is "
         "the usual reason: move or resize it a little, leave the origin free, or take smaller mesh sizes"
@@ -178,7 +183,7 @@ def _name(model: Any, done: Meshed, dim: int, names: Sequence[str]) -> dict[str,
 
 
 def _corners(balls: Balls, origin: Sequence[float] | None) -> list[Field]:
-    """Lower corners of boxes to try: the one asked for, or those where no ball is nearly tangent to the box."""
+    """Lower corners of boxes to try: the one asked for, or those that no ball is nearly tangent to."""
     dim = len(balls.lengths)
     if origin is not None:
         corner = np.asarray(origin, dtype=float)
@@ -211,7 +216,9 @@ def _checked_balls(centers: Any, radii: Any, lengths: Any) -> Balls:
     return Balls(centers, R, edges)
 
 
-def _checked_sizes(mesh_size: float, interface_size: float | None, gap_size: float | None) -> tuple[float, float]:
+def _checked_sizes(
+    mesh_size: float, interface_size: float | None, gap_size: float | None
+) -> tuple[float, float]:
     fine = mesh_size if interface_size is None else interface_size
     if not (0 < fine <= mesh_size < np.inf):
         raise ValueError(

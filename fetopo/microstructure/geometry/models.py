@@ -14,7 +14,7 @@ from fetopo._compat import gmsh_to_mesh
 from fetopo._mpi import get_logger, on_every_rank
 from fetopo.microstructure.geometry import _cad, _volume
 from fetopo.microstructure.geometry._meshing import check_faces
-from fetopo.microstructure.geometry._session import generate, gmsh_model
+from fetopo.microstructure.geometry._session import gmsh_model
 from fetopo.microstructure.mesh import UnitCell
 
 SUFFIXES = (".geo", ".geo_unrolled", ".msh", ".step", ".stp", ".brep", ".iges", ".igs")
@@ -158,9 +158,7 @@ def _group(model: Any, dim: int, phases: Mapping[str, Sequence[int]] | None) -> 
     if phases is not None:
         for name, tags in phases.items():
             if not tags or not set(tags) <= set(entities):
-                raise ValueError(
-                    f"phase {name!r} is made of entities {list(tags)}: the model has {entities}"
-                )
+                raise ValueError(f"phase {name!r} is made of entities {list(tags)}: the model has {entities}")
         model.removePhysicalGroups(model.getPhysicalGroups(dim))
         for number, (name, tags) in enumerate(phases.items(), start=1):
             model.addPhysicalGroup(dim, list(tags), number, name)
@@ -174,7 +172,7 @@ def _group(model: Any, dim: int, phases: Mapping[str, Sequence[int]] | None) -> 
             hint = f" (it has groups of dimension {others} only)" if others else ""
             raise ValueError(
                 f"the Gmsh model has no physical group of its {len(entities)} {kind.lower()}s{hint}: name "
-                f'its phases, as by Physical {kind}("matrix") = {{1}}; or say which entities they are in phases'
+                f'its phases, as by Physical {kind}("matrix") = {{1}}, or say in phases which they are'
             )
         for number, (name, tags) in enumerate(names.items(), start=1):
             model.addPhysicalGroup(dim, tags, number, name)
@@ -201,7 +199,7 @@ def _check_groups(model: Any, dim: int) -> None:
 
 
 def _box(model: Any, dim: int) -> tuple[Any, Any]:
-    """Corners of the bounding box: Gmsh's, which is a little larger than the shapes, drawn to their points."""
+    """Corners of the bounding box: Gmsh's, a little larger than the shapes, drawn to their points."""
     box = np.array(model.getBoundingBox(-1, -1)).reshape(2, 3)[:, :dim]
     points = [model.getValue(0, tag, []) for _, tag in model.getEntities(0)]
     if points:
@@ -218,8 +216,8 @@ def _generate(model: Any, dim: int, mesh_size: float | None) -> None:
     if mesh_size is not None:
         gmsh.option.setNumber("Mesh.MeshSizeMax", mesh_size)
     try:
-        generate(model, dim)
-    except RuntimeError as error:
+        model.mesh.generate(dim)
+    except Exception as error:  # Gmsh's own
         raise RuntimeError(
             f"Gmsh could not mesh the model: {error}; solids that cross each other are a usual reason, "
             "cut them with gmsh.model.occ.fragment"

@@ -71,7 +71,8 @@ def read_mesh(
     path = Path(path)
     if not 0 < scale < np.inf:
         raise ValueError(f"scale is {scale}: expected a positive number of metres")
-    points, cells, tags, kind, phases = None, None, None, "", {}
+    points, cells, tags, kind = None, None, None, ""
+    phases: dict[str, int] = {}
     heavy = False
     with on_every_rank(comm):
         if comm.rank == 0:
@@ -90,7 +91,9 @@ def read_mesh(
     dim = 2 if shape in ("triangle", "quadrilateral") else 3
     if comm.rank > 0:
         points, cells = np.zeros((0, dim)), np.zeros((0, _nodes(kind)), dtype=np.int64)
-    assert points is not None and cells is not None and tags is not None
+    assert points is not None
+    assert cells is not None
+    assert tags is not None
     element = basix.ufl.element("Lagrange", shape, degree, shape=(dim,))
     mesh = create_mesh(comm, cells[:, _from_vtk(kind)], points * scale, element)
     values = tags[mesh.topology.original_cell_index].astype(np.int32)
@@ -111,7 +114,9 @@ def _read_with_meshio(path: Path, name: str | None) -> tuple[Any, Any, Any, str,
         if chosen:
             break
     else:
-        raise ValueError(f"no triangles, quadrilaterals, tetrahedra or hexahedra, found {kinds or 'no cells'}")
+        raise ValueError(
+            f"no triangles, quadrilaterals, tetrahedra or hexahedra, found {kinds or 'no cells'}"
+        )
     of_dim = sorted({kinds[k] for k in chosen})
     if len(of_dim) > 1 or of_dim[0] not in _TYPES:
         raise ValueError(f"cells of type {', '.join(of_dim)}: expected one of {', '.join(_TYPES)}")
@@ -174,7 +179,8 @@ def _phases(
 
 def _offset(mesh: Any, blocks: Sequence[Any], chosen: Sequence[int]) -> list[npt.NDArray[np.int64]]:
     """Cells of a set, counted through all chosen blocks."""
-    found, first = [np.zeros(0, dtype=np.int64)], 0
+    found: list[npt.NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
+    first = 0
     for k in chosen:
         if blocks[k] is not None:
             found.append(np.asarray(blocks[k], dtype=np.int64) + first)
