@@ -1,8 +1,8 @@
 # # Balls in a box: meshes that follow the interfaces
 #
-# A generated packing becomes a mesh of tetrahedra whose facets lie along the balls, whose opposite sides match
-# facet by facet, and whose phases have their exact volumes. First a case with a published answer: balls on a
-# simple cubic lattice that do not conduct. Then a random packing, with balls cut by the faces, edges and
+# A generated packing becomes a mesh of tetrahedra whose facets lie along the balls, whose opposite sides
+# match facet by facet, and whose phases have their exact volumes. First a case with a published answer: balls
+# on a simple cubic lattice that do not conduct. Then a random packing, with balls cut by the faces, edges and
 # corners of the box.
 #
 #     python3 demos/packing_mesh.py
@@ -69,9 +69,8 @@ tensor = effective_conductivity(cell, {"matrix": 1.0, "ball": arguments.contrast
 low, high = hashin_shtrikman([0.6, 0.4], [1.0, arguments.contrast], 3)
 mean = float(np.trace(tensor)) / 3
 say(f"\n{len(packing.radii)} balls at 40 %, {arguments.contrast:g} times as conductive as the matrix:")
-say(
-    f"{low:.4f} (Hashin–Shtrikman) < {mean:.4f} < {high:.4f}; the box starts at {cell.lower.round(3).tolist()}"
-)
+say(f"{low:.4f} (Hashin–Shtrikman) < {mean:.4f} < {high:.4f}")
+say(f"the box starts at {cell.lower.round(3).tolist()}")
 
 mesh = gather(cell)
 if comm.rank == 0:
