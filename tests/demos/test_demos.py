@@ -14,6 +14,7 @@ DEMOS = Path(__file__).parents[2] / "demos"
 SMALL = {
     "electrode.py": ["--crop", "24", "--cells", "16"],
     "fitted_mesh.py": ["--cells", "24"],
+    "packing_mesh.py": ["--size", "0.2"],
     "reconstruction.py": ["--seeds", "2", "--cells", "64", "--tolerance", "2e-3"],
 }
 

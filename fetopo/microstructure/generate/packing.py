@@ -29,7 +29,7 @@ ARRAYS: dict[str, tuple[tuple[float, ...], tuple[tuple[float, ...], ...], float]
 class Packing:
     """Discs (2D) or spheres (3D) that do not overlap, in a periodic cell that starts at the origin.
 
-    `geometry.inclusion_cell(comm, p.centers, p.radii, lengths=p.lengths, mesh_size=…)` meshes it.
+    `geometry.inclusion_cell(comm, packing, mesh_size=…)` meshes it.
 
     Args:
         centers: Points [m], shape (n, d); those outside of the cell are brought back into it.

@@ -32,6 +32,8 @@ class UnitCell:
         phases: names of the tags, where they have any.
         complete: whether the mesh fills the box.
         grid: voxels per axis where every cell of the mesh is one voxel of a regular grid, else None.
+        facet_tags: faces of the box and interfaces, where the mesh came with such tags, else None.
+        facets: names of the facet tags.
     """
 
     mesh: Any
@@ -41,6 +43,8 @@ class UnitCell:
     phases: Mapping[str, int] = field(default_factory=dict)
     complete: bool = True
     grid: tuple[int, ...] | None = None
+    facet_tags: Any = None
+    facets: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def dim(self) -> int:
