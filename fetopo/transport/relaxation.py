@@ -1,7 +1,8 @@
 """Effective diffusivity from how a body relaxes: its slowest decay, its time lag, its uptake curve.
 
-A homogeneous sheet of thickness L has one apparent diffusivity D_a = D_eff/ε in all three. A porous sample does
-not quite: dead ends and uneven pores store without carrying. Only the flux through it in the end is D_eff itself.
+A homogeneous sheet of thickness L has one apparent diffusivity D_a = D_eff/ε in all three. A porous sample
+does not quite: dead ends and uneven pores store without carrying. Only the flux through it in the end is
+D_eff itself.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class Decay:
     iterations: int
 
 
-def slowest_decay(problem: TransientDiffusion, *, tolerance: float = 1e-10, max_iterations: int = 200) -> Decay:
+def slowest_decay(
+    problem: TransientDiffusion, *, tolerance: float = 1e-10, max_iterations: int = 200
+) -> Decay:
     """The slowest decay exp(−λt) towards the fixed concentrations, K φ = λ M φ, by inverse iteration.
 
     The Rayleigh quotient converges with the square of λ₁/λ₂ per iteration.
@@ -78,7 +81,12 @@ def _product(A: Any, x: Any, y: Any) -> float:
 
 
 def decay_diffusivity(
-    cell: UnitCell, diffusivity: Any, axis: int = 0, *, degree: int = 1, petsc_options: PetscOptions | None = None
+    cell: UnitCell,
+    diffusivity: Any,
+    axis: int = 0,
+    *,
+    degree: int = 1,
+    petsc_options: PetscOptions | None = None,
 ) -> float:
     """D_eff = ε λ L²/π² from the slowest decay between two faces kept at zero.
 
@@ -158,7 +166,8 @@ def breakthrough(
         raise RuntimeError(f"no steady flow after {problem.time:g} s: {inward:g} in, {outward:g} out")
     times = np.array([0.0, *(s.time for s in problem.history)])
     through = np.cumsum([0.0, *(-s.inflow[1] for s in problem.history)])
-    # The elements at the inlet are not quite empty at the start; what they hold comes through as its share 1 − u.
+    # The elements at the inlet are not quite empty at the start; what they hold comes through as its share 1
+    # − u.
     x, y = problem.M.createVecs()
     x.array[:] = 1 - owned(problem.c)
     problem.M.mult(x, y)

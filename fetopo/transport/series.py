@@ -1,7 +1,7 @@
 """Fick's second law in bodies where it has a series: plane sheet, long cylinder, sphere.
 
-τ = Dt/a² is the dimensionless time; a is the radius, or the half thickness of a sheet with both faces open (the
-thickness, if one face is closed). Uptake is M(t)/M∞, the share of what finally goes in (or comes out).
+τ = Dt/a² is the dimensionless time; a is the radius, or the half thickness of a sheet with both faces open
+(the thickness, if one face is closed). Uptake is M(t)/M∞, the share of what finally goes in (or comes out).
 Source: Crank, The Mathematics of Diffusion, 2nd edition (1975), chapters 4 to 6.
 """
 
@@ -39,8 +39,8 @@ def cylinder_uptake(tau: npt.ArrayLike) -> Array:
     """Uptake of a long cylinder with a fixed surface concentration, M/M∞ = 1 − Σ 4 exp(−α²τ)/α², J₀(α) = 0.
 
     Args:
-        tau: Dt/a² ≥ 0, any shape; the series has 400 terms, so that the error is 1e-3 at τ = 0 and below 1e-15
-            from τ = 3e-5.
+        tau: Dt/a² ≥ 0, any shape; the series has 400 terms, so that the error is 1e-3 at τ = 0 and below
+            1e-15 from τ = 3e-5.
     Source: Crank (1975), equation 5.23.
     """
     alpha = jn_zeros(0, _TERMS)
@@ -81,7 +81,8 @@ def sheet_profile(x: npt.ArrayLike, tau: float) -> Array:
 
 
 def time_lag(length: float, diffusivity: float) -> float:
-    """Time lag of a sheet that was empty, L²/(6D): where the asymptote of the amount that came through starts.
+    """Time lag of a sheet that was empty, L²/(6D): where the asymptote of the amount that came through
+    starts.
 
     Source: Crank (1975), equation 4.26.
     """

@@ -1,7 +1,7 @@
 """Which linear solver a problem gets, and which ones are tried after it.
 
-A ladder is a list of attempts, cheapest first. The first is what a solver starts with; when it stalls, the next
-one takes over, says so in the log, and stays. docs/solvers.md has iteration counts of every one of them.
+A ladder is a list of attempts, cheapest first. The first is what a solver starts with; when it stalls, the
+next one takes over, says so in the log, and stays. docs/solvers.md has iteration counts of every one of them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Attempt:
     Attributes:
         name: how the log calls it.
         options: PETSc options, complete.
-        pinned: whether the preconditioner is made from the matrix with one diagonal entry raised. That removes
-            the null space of a singular matrix, and for a right-hand side without a part along the null space
-            changes no solution.
+        pinned: whether the preconditioner is made from the matrix with one diagonal entry raised. That
+            removes the null space of a singular matrix, and for a right-hand side without a part along the
+            null space changes no solution.
     """
 
     name: str
@@ -49,8 +49,8 @@ def ladder(
     """The attempts for a scalar problem of second order, cheapest first.
 
     Small problems start with a factorisation, large ones with algebraic multigrid: then multigrid with more
-    sweeps and no aggressive coarsening, smoothed aggregation (symmetric problems), a factorisation. Every one is
-    inside a Krylov method, so that the tolerance means the same for all.
+    sweeps and no aggressive coarsening, smoothed aggregation (symmetric problems), a factorisation. Every one
+    is inside a Krylov method, so that the tolerance means the same for all.
 
     Args:
         tdim: dimension of the mesh.
@@ -59,7 +59,8 @@ def ladder(
         singular: whether the constant (or another known vector) is in its null space.
         rtol: relative tolerance of the residual.
     """
-    # GMRES beside conjugate gradients: it does not mind when round-off makes a definite system look indefinite.
+    # GMRES beside conjugate gradients: it does not mind when round-off makes a definite system look
+    # indefinite.
     gmres = {"ksp_type": "gmres", "ksp_gmres_restart": 60, "ksp_rtol": rtol}
     krylov = {"ksp_type": "cg", "ksp_rtol": rtol} if symmetric else gmres
     direct = Attempt(

@@ -27,8 +27,8 @@ class LinearSolver:
 
     Without options the solver is chosen by size, dimension, symmetry and null space (:func:`solvers.ladder`).
     One that stalls is replaced by the next stronger one, with a warning in the log; that one stays for the
-    right-hand sides that follow. So it is with a solver that the user chose; tolerances the user gave hold for
-    every attempt.
+    right-hand sides that follow. So it is with a solver that the user chose; tolerances the user gave hold
+    for every attempt.
 
     Args:
         a: bilinear form; coefficients may change between calls of :meth:`assemble`.
@@ -36,8 +36,8 @@ class LinearSolver:
         nullspace: function that spans the null space of the matrix, if it is singular.
         petsc_options: options of the Krylov solver, over the defaults; with a `ksp_type` or `pc_type` they
             replace the defaults. `{"retry": False}` makes a solver that stalls an error.
-        petsc_options_prefix: prefix under which the command line can change them (`-fetopo_retry 0` too); those
-            of a second and later attempt have this prefix and `retry_`.
+        petsc_options_prefix: prefix under which the command line can change them (`-fetopo_retry 0` too);
+            those of a second and later attempt have this prefix and `retry_`.
     """
 
     def __init__(

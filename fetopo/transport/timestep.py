@@ -1,10 +1,10 @@
 """Implicit steps in time for M ċ = F(t) − K c, and the choice of their length.
 
-TR-BDF2: a trapezoidal stage and a backward difference stage with one and the same matrix M + d Δt K. It is of second
-order, L-stable (what is too fast for the step is damped, not rung), its stages are of second order too (boundary
-values that change in time cost no accuracy), and it has an estimate of third order inside. A first step,
-and one after a jump of the data, has no slope to start from: it is Alexander's method of two stages, which needs
-none and has the same matrix.
+TR-BDF2: a trapezoidal stage and a backward difference stage with one and the same matrix M + d Δt K. It is of
+second order, L-stable (what is too fast for the step is damped, not rung), its stages are of second order too
+(boundary values that change in time cost no accuracy), and it has an estimate of third order inside. A first
+step, and one after a jump of the data, has no slope to start from: it is Alexander's method of two stages,
+which needs none and has the same matrix.
 
 Source: Bank et al. (1985), IEEE Trans. Electron Devices 32, 1992, doi:10.1109/T-ED.1985.22232; Hosea and
 Shampine (1996), Appl. Numer. Math. 20, 21, doi:10.1016/0168-9274(95)00115-8; Alexander (1977), SIAM J. Numer.
@@ -60,8 +60,8 @@ class TimeOptions:
         rtol: allowed error of a step (root mean square over the body), relative to the largest |c| so far.
         atol: the same, in the unit of c.
         step: a fixed length of all steps in seconds; None (default) lets the error choose.
-        first_step: length of the first step, in seconds; default a ten-thousandth of the time to go. Later ones
-            are this one times powers of 2, so that few matrices are needed.
+        first_step: length of the first step, in seconds; default a ten-thousandth of the time to go. Later
+            ones are this one times powers of 2, so that few matrices are needed.
         max_step: longest step, in seconds.
         max_steps: number of steps (rejected ones included) after which a run gives up.
     Raises:

@@ -13,7 +13,6 @@ from dolfinx import fem
 from dolfinx import mesh as dmesh
 from dolfinx.fem import petsc as fem_petsc
 
-from fetopo._compat import petsc_vector
 from fetopo._mpi import get_logger, require
 from fetopo.microstructure.mesh import UnitCell
 from fetopo.transport.homogenization import conductivity_field
@@ -85,8 +84,8 @@ class TransientDiffusion:
     Where neither condition holds the boundary is closed. Concentrations that are fixed hold from the first
     instant on: the initial field gets them where it has other values, before its mass is taken.
 
-    Elements are not monotone: beside a jump of the data the concentration may leave its range by some per cent
-    while Δt < h²/(6D); mass is kept all the same.
+    Elements are not monotone: beside a jump of the data the concentration may leave its range by some per
+    cent while Δt < h²/(6D); mass is kept all the same.
 
     Args:
         cell: the body; a part of a cell (`select_phases`, `voxel_cell(…, phases=…)`) or all of it.
@@ -196,8 +195,8 @@ class TransientDiffusion:
             end: s.
             options: choice of the steps.
             times: times for `observe`, between now and `end`; steps are not cut for them.
-            observe: gets each of these times and the concentration then, by cubic interpolation within the step;
-                the function passed is used again.
+            observe: gets each of these times and the concentration then, by cubic interpolation within the
+                step; the function passed is used again.
             callback: gets every step and this object.
         Returns:
             The steps of this run; `history` has all of them.
@@ -285,13 +284,16 @@ class TransientDiffusion:
                 assert self._stage is not None
                 stages.append(self._stage)
                 continue
-            base = start + step * sum(w * s.slope for w, s in zip(row[:-1], stages, strict=True))
+            base = start.copy()
+            if stages:
+                base += step * _combined(row[:-1], [s.slope for s in stages])
             stages.append(self._implicit(base, self.time + node * step, step))
-        inflow = step * sum(w * s.rate for w, s in zip(method.weights[-1], stages, strict=True))
+        inflow = step * _combined(method.weights[-1], [s.rate for s in stages])
         if options.step:
             return stages, inflow, 0.0
-        difference = step * sum(w * s.slope for w, s in zip(method.estimate, stages, strict=True))
-        # The stiff parts of the difference are no errors of an L-stable method: one more solve takes them out.
+        difference = step * _combined(method.estimate, [s.slope for s in stages])
+        # The stiff parts of the difference are no errors of an L-stable method: one more solve takes them
+        # out.
         self._delta.x.array[:] = 0.0
         self._solve(self._times(self.M, difference))
         e = owned(self._delta)
@@ -376,14 +378,16 @@ class TransientDiffusion:
         require(self.V.mesh.comm, finite, "the initial concentration must be finite")
 
     def _between(self, s: float, step: float, before: npt.NDArray, first: _Stage | None) -> fem.Function:
-        """Concentration at the fraction s of the step just made: the cubic with both ends' values and slopes."""
+        """Concentration at the fraction s of the step just made: the cubic with values and slopes of both ends."""
         c = owned(self._output)
         after = owned(self.c)
         assert self._stage is not None
         if first is None:
             # The slope at the start of a jump is unknown: the parabola with the slope at the end.
-            c[:] = after + (s - 1) * step * self._stage.slope + (1 - s) ** 2 * (
-                before - after + step * self._stage.slope
+            c[:] = (
+                after
+                + (s - 1) * step * self._stage.slope
+                + (1 - s) ** 2 * (before - after + step * self._stage.slope)
             )
         else:
             rise = after - before
@@ -391,6 +395,10 @@ class TransientDiffusion:
             c[:] = before + s * (m0 + s * (3 * rise - 2 * m0 - m1 + s * (m0 + m1 - 2 * rise)))
         self._output.x.scatter_forward()
         return self._output
+
+
+def _combined(weights: Sequence[float], parts: Sequence[npt.NDArray]) -> npt.NDArray[np.float64]:
+    return np.tensordot(np.asarray(weights), np.asarray(parts), axes=1)
 
 
 def _coefficient(name: str, cell: UnitCell, value: Any) -> Any:

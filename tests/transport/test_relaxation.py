@@ -53,12 +53,14 @@ class TestDecay:
         assert slowest_decay(problem).rate == pytest.approx((np.pi / 8) ** 2, rel=1e-4)
 
     def test_the_mode_decays_so(self, comm):
-        problem = TransientDiffusion(mesh_of(comm, straight()), 1.0, [Fixed(0.0, lambda x: np.isclose(x[0], 0))])
+        problem = TransientDiffusion(
+            mesh_of(comm, straight()), 1.0, [Fixed(0.0, lambda x: np.isclose(x[0], 0))]
+        )
         decay = slowest_decay(problem)
         again = TransientDiffusion(problem.cell, 1.0, problem.conditions, initial=decay.mode)
         before = again.mass()
         again.run(1 / decay.rate, options=TimeOptions(rtol=1e-6))
-        assert again.mass() / before == pytest.approx(np.exp(-1), rel=1e-5)
+        assert again.mass() / before == pytest.approx(np.exp(-1), rel=5e-5)
 
     def test_needs_something_fixed(self, comm):
         with pytest.raises(ValueError, match="nothing decays"):

@@ -100,24 +100,21 @@ class TestSeries:
         uptake = np.array([s.mass for s in late]) / problem.volume
         assert np.abs(uptake - series.sheet_uptake([s.time for s in late])).max() < 4e-4
 
-    def test_disc(self, comm):
-        """A disc whose circle is kept at 1, cut out of a square."""
-        cell = inclusion_cell(comm, centers=[[0.5, 0.5]], radii=0.4, mesh_size=0.03)
-        disc = select_phases(cell, ["inclusion"])
-        problem = TransientDiffusion(disc, 0.16, [Fixed(1.0)])
-        steps = problem.run(0.5, options=TimeOptions(rtol=3e-5))
-        late = [s for s in steps if s.time > 0.01]
-        uptake = np.array([s.mass for s in late]) / problem.volume
-        assert np.abs(uptake - series.cylinder_uptake([s.time for s in late])).max() < 3e-3
-
-    def test_sphere(self, comm):
-        cell = inclusion_cell(comm, centers=[[0.5, 0.5, 0.5]], radii=0.4, mesh_size=0.06)
-        ball = select_phases(cell, ["inclusion"])
-        problem = TransientDiffusion(ball, 0.16, [Fixed(1.0)])
-        steps = problem.run(0.3, options=TimeOptions(rtol=1e-4))
-        late = [s for s in steps if s.time > 0.01]
-        uptake = np.array([s.mass for s in late]) / problem.volume
-        assert np.abs(uptake - series.sphere_uptake([s.time for s in late])).max() < 1.5e-2
+    @pytest.mark.parametrize(
+        ("uptake", "dim", "sizes", "finest"),
+        [(series.cylinder_uptake, 2, (0.04, 0.02), 1.4e-3), (series.sphere_uptake, 3, (0.08, 0.05), 1.8e-2)],
+    )
+    def test_disc_and_sphere(self, comm, uptake, dim, sizes, finest):
+        """Kept at 1 all around, cut out of a box: the error falls with the square of the mesh size."""
+        errors = []
+        for size in sizes:
+            cell = inclusion_cell(comm, centers=[[0.5] * dim], radii=0.4, mesh_size=size)
+            problem = TransientDiffusion(select_phases(cell, ["inclusion"]), 0.16, [Fixed(1.0)])
+            late = [s for s in problem.run(0.5, options=TimeOptions(rtol=3e-5)) if s.time > 0.05]
+            found = np.array([s.mass for s in late]) / problem.volume
+            errors.append(np.abs(found - uptake([s.time for s in late])).max())
+        assert np.log(errors[0] / errors[1]) / np.log(sizes[0] / sizes[1]) > 1.7
+        assert errors[1] < finest
 
     def test_constant_inflow(self, comm):
         """Sheet with q at one face: c − qt − q((3x² − 1)/6) → 0 (Crank 1975, equation 4.55)."""
@@ -174,11 +171,6 @@ class TestConservation:
         assert max(abs(s.imbalance) for s in steps) < 1e-9 * scale
         gained = sum(sum(s.inflow) + s.source for s in steps)
         assert problem.mass() - before == pytest.approx(gained, rel=1e-9)
-        # The flux data are quadratic in time at most: the method integrates them exactly.
-        area = global_sum(fem.form(fem.Constant(cell.mesh, 1.0) * ufl.dx))
-        assert area == pytest.approx(problem.volume)
-        wall = 0.25 * int(comm.allreduce(0)) if False else None
-        assert wall is None
 
     def test_closed_body_keeps_its_mass(self, comm):
         problem = TransientDiffusion(pore(comm), 1.0, initial=lambda x: np.sin(3 * x[0]) + x[1])
@@ -188,7 +180,7 @@ class TestConservation:
         assert max(abs(s.imbalance) for s in problem.history) < 1e-11 * before
 
     def test_inflow_through_the_surface(self, comm):
-        """All of the surface, marked or not, ranks or not: 26 faces of a bar of 2×2×... voxels."""
+        """All of the surface of a bar of 4×2×2 voxels cut out of a larger mesh, wherever ranks meet."""
         mask = np.zeros((6, 4, 4), dtype=int)
         mask[1:5, 1:3, 1:3] = 1
         part = select_phases(voxel_cell(comm, mask), [1])
@@ -204,7 +196,7 @@ class TestConservation:
 
 class TestSteps:
     def test_error_is_controlled(self, comm):
-        """A hundredth of the tolerance makes the error smaller by more than ten, with about 100^(1/3) as many steps."""
+        """A hundredth of the tolerance: an error below a tenth, and about 100^(1/3) as many steps."""
         errors, counts = [], []
         for rtol in (1e-3, 1e-5):
             problem = sheet(comm, 32, [Fixed(0.0, at(0, 1.0))], degree=2, initial=cosine)
@@ -213,7 +205,7 @@ class TestSteps:
             exact.interpolate(cosine)
             exact.x.array[:] *= math.exp(-((np.pi / 2) ** 2) * 0.4)
             errors.append(
-                comm.allreduce(float(np.abs(problem.c.x.array - exact.x.array).max(initial=0)), op=max_of())
+                max(comm.allgather(float(np.abs(problem.c.x.array - exact.x.array).max(initial=0))))
             )
             counts.append(len(problem.history))
             assert all(s.error <= 1 for s in problem.history)
@@ -283,12 +275,6 @@ class TestSteps:
         assert len(found[0]) == len(found[1])
 
 
-def max_of():
-    from mpi4py import MPI
-
-    return MPI.MAX
-
-
 class TestRefused:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -324,7 +310,7 @@ class TestRefused:
         problem = sheet(comm, 8)
         with pytest.raises(ValueError, match="after the present time 0 s, found -1"):
             problem.run(-1.0)
-        with pytest.raises(ValueError, match="times must lie between 0 and 1 s, found 0.5 and 2"):
+        with pytest.raises(ValueError, match=r"times must lie between 0 and 1 s, found 0\.5 and 2"):
             problem.run(1.0, times=[0.5, 2.0])
         with pytest.raises(RuntimeError, match="3 steps in time led to"):
             problem.run(1.0, options=TimeOptions(max_steps=3))
