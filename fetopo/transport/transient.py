@@ -245,10 +245,10 @@ class TransientDiffusion:
             self._stage = stages[-1]
             self._data = self._values(self.time)
             after = self.mass()
-            flows = inflow.tolist()
+            flows = [float(f) for f in inflow]
             record = Step(
                 self.time, step, after, tuple(flows[:-1]), flows[-1], after - mass - float(inflow.sum()),
-                tuple(stages[-1].rate[:-1].tolist()), 0.0 if options.step else error,
+                tuple(float(r) for r in stages[-1].rate[:-1]), 0.0 if options.step else error,
                 self.solver.iterations - iterations, rejected,
             )  # fmt: skip
             mass = after
@@ -292,8 +292,7 @@ class TransientDiffusion:
         if options.step:
             return stages, inflow, 0.0
         difference = step * _combined(method.estimate, [s.slope for s in stages])
-        # The stiff parts of the difference are no errors of an L-stable method: one more solve takes them
-        # out.
+        # Stiff parts of the difference are no errors of an L-stable method: one more solve takes them out.
         self._delta.x.array[:] = 0.0
         self._solve(self._times(self.M, difference))
         e = owned(self._delta)
@@ -378,7 +377,7 @@ class TransientDiffusion:
         require(self.V.mesh.comm, finite, "the initial concentration must be finite")
 
     def _between(self, s: float, step: float, before: npt.NDArray, first: _Stage | None) -> fem.Function:
-        """Concentration at the fraction s of the step just made: the cubic with values and slopes of both ends."""
+        """Concentration at the fraction s of the last step: the cubic with values and slopes of both ends."""
         c = owned(self._output)
         after = owned(self.c)
         assert self._stage is not None

@@ -1,4 +1,4 @@
-"""Solvers converge whatever the contrast, cells, degree and structure; one that stalls is followed by another."""
+"""Solvers converge whatever contrast, cells, degree and structure; one that stalls is followed by another."""
 
 import logging
 from dataclasses import replace
