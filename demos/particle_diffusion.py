@@ -6,12 +6,12 @@
 # ∂c/∂t = ∇·(D∇c),
 #
 # first with the surface kept full (c = 1), then with a constant current. Both are set beside two spheres: the
-# one with the same volume per surface, R = 3V/S, which a model would take, since every body starts to fill like
-# (2/√π) (S/V) √(Dt); and the one with the same volume, which of all bodies of that volume fills slowest at any
-# time (Luttinger 1973, doi:10.1063/1.1666324).
+# one with the same volume per surface, R = 3V/S, which a model would take, since every body starts to fill
+# like (2/√π) (S/V) √(Dt); and the one with the same volume, which of all bodies of that volume fills slowest
+# at any time (Luttinger 1973, doi:10.1063/1.1666324).
 #
-#     python3 demos/particle_diffusion.py                        a generated agglomerate
-#     mpirun -n 2 python3 demos/particle_diffusion.py IMAGE --phase 1    the largest whole particle of an image
+#     python3 demos/particle_diffusion.py                    a generated agglomerate
+#     mpirun -n 2 python3 demos/particle_diffusion.py IMAGE  the largest particle that an image holds whole
 
 import argparse
 from pathlib import Path
@@ -40,7 +40,7 @@ parser.add_argument("image", nargs="?", type=Path, help="labelled image; default
 parser.add_argument("--phase", type=int, default=1, help="label of the particles (default 1)")
 parser.add_argument("--crop", type=int, default=100, help="voxels along an edge of the centred cube taken")
 parser.add_argument("--cells", type=int, default=48, help="voxels along an edge of the generated image")
-parser.add_argument("--mesh-size", type=float, default=1.5, help="in voxels (default 1.5)")
+parser.add_argument("--mesh-size", type=float, default=2.0, help="in voxels (default 2)")
 parser.add_argument("--diffusivity", type=float, default=1e-15, help="of lithium in the solid, m²/s")
 parser.add_argument("--rate", type=float, default=2.0, help="of charge: fillings per hour (default 2)")
 parser.add_argument("--output", type=Path, default=Path("results") / "particle_diffusion")
@@ -155,7 +155,7 @@ say(f"(sphere {ahead_sphere:.4f}): capacity {1 - ahead:.3f} ({1 - ahead_sphere:.
 
 if comm.rank == 0:
     arguments.output.mkdir(parents=True, exist_ok=True)
-    figure = new_figure(12.0, 7.0)
+    figure = new_figure(12.0, 6.6)
     grid = figure.add_gridspec(2, 6)
     points = np.concatenate(places)
     middle = int(particle.sum(axis=(0, 1)).argmax())
@@ -174,9 +174,12 @@ if comm.rank == 0:
     panels[0].set_ylabel("y (µm)")
     figure.colorbar(drawn, ax=panels, label="concentration c (-)", shrink=0.8)
     left, right = figure.add_subplot(grid[1, :3]), figure.add_subplot(grid[1, 3:])
-    left.plot(np.sqrt(time), uptake, label="particle")
-    left.plot(np.sqrt(time), sphere, "--", label="sphere, R = 3V/S")
-    left.plot(np.sqrt(time), slowest, ":", label="sphere of equal volume")
+    # Before this the surface layer is thinner than an element.
+    late = time > 2e-3 * slow
+    root = np.sqrt(time[late])
+    left.plot(root, uptake[late], label="particle")
+    left.plot(root, sphere[late], "--", label="sphere, R = 3V/S")
+    left.plot(root, slowest[late], ":", label="sphere of equal volume")
     left.set_xlabel("√t (√s)")
     left.set_ylabel("uptake M/M∞ (-)")
     left.set_title("surface kept full")

@@ -17,8 +17,6 @@ from fetopo.transport.timestep import TimeOptions
 from fetopo.transport.tortuosity import tortuosity
 from fetopo.transport.transient import Fixed, Inflow, TransientDiffusion
 
-pytestmark = pytest.mark.mpi
-
 IMAGE = Path(__file__).resolve().parents[2] / "meshes" / "electrode_64.tif"
 
 
@@ -36,6 +34,7 @@ def mesh_of(comm, mask):
     return voxel_cell(comm, mask.astype(int), 1.0, phases=[1])
 
 
+@pytest.mark.mpi
 class TestDecay:
     def test_straight_pore(self, comm):
         """λ = π²D/L²: the porosity, up to (π/16)²/12 of linear elements; degree 2 does away with it."""
@@ -75,6 +74,7 @@ class TestBreakthrough:
         assert found.time_lag == pytest.approx(series.time_lag(16.0, 2.0), rel=1e-4)
         assert found.lag_diffusivity == pytest.approx(2 * straight().mean(), rel=1e-4)
 
+    @pytest.mark.mpi
     def test_real_pore(self, comm):
         """The flux in the end is the steady one; the time lag is J∞L₀ = ∫u(1 − u) of the steady field."""
         mask = real()

@@ -18,8 +18,6 @@ from fetopo.transport.solvers import ladder
 from fetopo.transport.state import LinearSolver, assemble_dual, owned
 from fetopo.transport.tortuosity import tortuosity
 
-pytestmark = pytest.mark.mpi
-
 FLAT = ("triangle", "quadrilateral")
 CONTRASTS = (1.0, 1e3, 1e6, 1e9)
 
@@ -51,7 +49,15 @@ def cell_problem(comm, kind, degree, name, contrast, n=None, options=None):
 
 
 @pytest.mark.parametrize("degree", [1, 2])
-@pytest.mark.parametrize("kind", [*FLAT, "hexahedron", "tetrahedron"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "quadrilateral",
+        pytest.param("triangle", marks=pytest.mark.mpi),
+        pytest.param("hexahedron", marks=pytest.mark.mpi),
+        "tetrahedron",
+    ],
+)
 @pytest.mark.parametrize("name", ["boards", "noise", "channels"])
 @pytest.mark.parametrize("iterative", [False, True])
 def test_every_contrast_converges(comm, monkeypatch, caplog, kind, degree, name, iterative):
@@ -66,6 +72,7 @@ def test_every_contrast_converges(comm, monkeypatch, caplog, kind, degree, name,
         assert problem.solver.iterations < 400
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("name", ["noise", "channels"])
 @pytest.mark.parametrize(("limit", "rel"), [(10**9, 1e-10), (0, 1e-8)])
 def test_same_on_one_rank(comm, alone, monkeypatch, name, limit, rel):
@@ -75,6 +82,7 @@ def test_same_on_one_rank(comm, alone, monkeypatch, name, limit, rel):
         assert np.allclose(*both, rtol=0, atol=rel * np.abs(both[1]).max())
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("limit", [0, 10**9])
 def test_through_feature(comm, monkeypatch, limit):
     monkeypatch.setattr(solvers, "DIRECT_BELOW", {2: limit, 3: limit})
@@ -102,6 +110,7 @@ def dirichlet(comm, n=16, options=None, wind=0.0):
     return solver, b, fem.Function(V)
 
 
+@pytest.mark.mpi
 class TestRetry:
     def test_stall_is_retried_and_the_log_says_so(self, comm, caplog):
         solver, b, u = dirichlet(comm, options=STALLS)
@@ -184,6 +193,7 @@ class TestRetry:
             solver.solve(b, u)
 
 
+@pytest.mark.mpi
 class TestChoice:
     def test_by_size(self):
         assert "MUMPS" in ladder(2, 1000)[0].name

@@ -14,8 +14,6 @@ from fetopo.transport.state import global_sum, owned
 from fetopo.transport.timestep import SDIRK2, TR_BDF2, TimeOptions, next_factor
 from fetopo.transport.transient import Fixed, Inflow, TransientDiffusion
 
-pytestmark = pytest.mark.mpi
-
 
 def at(axis, value):
     return lambda x: np.isclose(x[axis], value, rtol=0, atol=1e-9)
@@ -150,6 +148,7 @@ def pore(comm):
     return voxel_cell(comm, mask.astype(int), 0.5, phases=[1])
 
 
+@pytest.mark.mpi
 class TestConservation:
     def test_every_step_and_all_of_them(self, comm):
         cell = pore(comm)
@@ -228,6 +227,7 @@ class TestSteps:
         assert first.step < 0.05
         assert problem.c.x.array.max(initial=-1) < 1.01
 
+    @pytest.mark.mpi
     def test_a_jump_between_runs(self, comm):
         """Filled, then emptied: the second run starts anew and forgets the slopes of the first."""
         value = {"now": 1.0}
@@ -262,6 +262,7 @@ class TestSteps:
         assert next_factor(100.0, 2) == 1 / 16
         assert next_factor(math.inf, 2) == 1 / 64
 
+    @pytest.mark.mpi
     def test_same_on_one_rank(self, comm, alone):
         found = []
         for c in (comm, alone):
@@ -275,6 +276,7 @@ class TestSteps:
         assert len(found[0]) == len(found[1])
 
 
+@pytest.mark.mpi
 class TestRefused:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -316,6 +318,7 @@ class TestRefused:
             problem.run(1.0, options=TimeOptions(max_steps=3))
 
 
+@pytest.mark.mpi
 def test_tensor_and_phases(comm):
     """Two layers along the flow, one ten times as fast: the steady flux is the arithmetic mean's."""
     labels = np.repeat([[1, 1, 2, 2]], 6, axis=0)
