@@ -239,6 +239,17 @@ class TestSteps:
         x = problem.V.tabulate_dof_coordinates()[:, 0].clip(0, 1)
         assert np.abs(problem.c.x.array - (1 - series.sheet_profile(x, 0.1))).max(initial=0) < 2e-3
 
+    def test_after_a_jump_the_past_is_forgotten(self, comm):
+        """The step after it is that of a problem which starts with this field."""
+        value, options = {"now": 1.0}, TimeOptions(step=0.02)
+        problem = sheet(comm, 16, [Fixed(lambda t: value["now"], at(0, 1.0))])
+        problem.run(0.2, options=options)
+        value["now"] = 0.5
+        fresh = sheet(comm, 16, [Fixed(0.5, at(0, 1.0))], initial=problem.c)
+        problem.run(0.22, options=options)
+        fresh.run(0.02, options=options)
+        assert np.allclose(problem.c.x.array, fresh.c.x.array, atol=1e-9)
+
     def test_going_on_is_the_same_as_going_through(self, comm):
         one, two = sheet(comm), sheet(comm)
         options = TimeOptions(step=0.01)
