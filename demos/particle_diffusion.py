@@ -8,7 +8,7 @@
 # first with the surface kept full (c = 1), then with a constant current. Both are set beside two spheres: the
 # one with the same volume per surface, R = 3V/S, which a model would take, since every body starts to fill
 # like (2/√π) (S/V) √(Dt); and the one with the same volume, which of all bodies of that volume fills slowest
-# at any time (Luttinger 1973, doi:10.1063/1.1666324).
+# at any time (Luttinger 1973, J. Math. Phys. 14, 586).
 #
 #     python3 demos/particle_diffusion.py                    a generated agglomerate
 #     mpirun -n 2 python3 demos/particle_diffusion.py IMAGE  the largest particle that an image holds whole
