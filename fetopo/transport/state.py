@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,34 +13,31 @@ from dolfinx.fem import petsc as fem_petsc
 from petsc4py import PETSc
 
 from fetopo._compat import petsc_vector
+from fetopo._mpi import get_logger
+from fetopo.transport.solvers import Attempt, ladder
 
 PetscOptions = Mapping[str, Any]
 
-
-def default_options(tdim: int, rtol: float = 1e-10) -> dict[str, Any]:
-    """Conjugate gradients with algebraic multigrid, for symmetric conduction problems of any contrast."""
-    return {
-        "ksp_type": "cg",
-        "ksp_rtol": rtol,
-        "ksp_max_it": 1000,
-        "pc_type": "hypre",
-        "pc_hypre_type": "boomeramg",
-        "pc_hypre_boomeramg_coarsen_type": "HMIS",
-        "pc_hypre_boomeramg_interp_type": "ext+i",
-        "pc_hypre_boomeramg_strong_threshold": 0.25 if tdim == 2 else 0.5,
-        "pc_hypre_boomeramg_agg_nl": 1 if tdim == 3 else 0,
-    }
+#: Options that a user gives and every attempt keeps.
+_TOLERANCES = ("ksp_rtol", "ksp_atol", "ksp_divtol", "ksp_norm_type")
 
 
 class LinearSolver:
     """A bilinear form, its matrix and a Krylov solver, for many right-hand sides.
 
+    Without options the solver is chosen by size, dimension, symmetry and null space (:func:`solvers.ladder`).
+    One that stalls is replaced by the next stronger one, with a warning in the log; that one stays for the
+    right-hand sides that follow. So it is with a solver that the user chose; tolerances the user gave hold
+    for every attempt.
+
     Args:
         a: bilinear form; coefficients may change between calls of :meth:`assemble`.
         bcs: Dirichlet conditions; their rows and columns become those of the identity.
         nullspace: function that spans the null space of the matrix, if it is singular.
-        petsc_options: options of the Krylov solver, over the defaults.
-        petsc_options_prefix: prefix under which the command line can change them.
+        petsc_options: options of the Krylov solver, over the defaults; with a `ksp_type` or `pc_type` they
+            replace the defaults. `{"retry": False}` makes a solver that stalls an error.
+        petsc_options_prefix: prefix under which the command line can change them (`-fetopo_retry 0` too);
+            those of a second and later attempt have this prefix and `retry_`.
     """
 
     def __init__(
@@ -56,31 +54,56 @@ class LinearSolver:
         self.A = fem_petsc.create_matrix(self.a)
         self.iterations = 0
         comm = self.A.comm
-        self._nullspace = None
+        self._nullspace: Any = None
         if nullspace is not None:
             vector = petsc_vector(nullspace.x).copy()
             vector.normalize()
             self._nullspace = PETSc.NullSpace().create(vectors=[vector], comm=comm)
             self.A.setNullSpace(self._nullspace)
-        self.ksp = PETSc.KSP().create(comm)
-        self.ksp.setOperators(self.A)
-        self._set_options(petsc_options, petsc_options_prefix)
-        self.ksp.setInitialGuessNonzero(self.ksp.getType() != PETSc.KSP.Type.PREONLY)
+        self._prefix, self._given = petsc_options_prefix, dict(petsc_options or {})
+        database = PETSc.Options()
+        self.retry = bool(self._given.pop("retry", True))
+        if database.hasName(self._prefix + "retry"):
+            self.retry = database.getBool(self._prefix + "retry")
+        #: Whether user or command line chose the method.
+        self.chosen = bool({"ksp_type", "pc_type"} & set(self._given)) or any(
+            database.hasName(self._prefix + key) for key in ("ksp_type", "pc_type")
+        )
+        #: Whether the matrix is symmetric; found when it is first assembled.
+        self.symmetric: bool | None = None
+        self._rtol: float | None = None
+        self._pinned: Any = None
+        self.ksp: Any = None
+        self._attempts = self._ladder(symmetric=True)
+        self._begin(0)
 
-    def _set_options(self, petsc_options: PetscOptions | None, prefix: str) -> None:
-        options = default_options(self.a.mesh.topology.dim)
-        if self._nullspace is not None:
-            # The default on the coarsest level, elimination, divides by zero when a singular matrix
-            # happens to be singular to the last bit.
-            options["pc_hypre_boomeramg_relax_type_coarse"] = "symmetric-SOR/Jacobi"
-            if self.A.getSize()[0] < 64:
-                # A matrix that small is the coarsest level itself, and is eliminated all the same.
-                options["pc_type"] = "jacobi"
-        if petsc_options is not None:
-            if {"ksp_type", "pc_type"} & set(petsc_options):
-                options = {}
-            options |= petsc_options
+    def _ladder(self, symmetric: bool) -> list[Attempt]:
+        size = self.A.getSize()[0]
+        singular = self._nullspace is not None
+        attempts = ladder(self.a.mesh.topology.dim, size, symmetric=symmetric, singular=singular)
+        if {"ksp_type", "pc_type"} & set(self._given):
+            return [Attempt("the solver that was asked for", self._given), *attempts]
+        if self._given:
+            if any(key.startswith("pc_") for key in self._given):
+                # Options of multigrid: the attempt they belong to comes first.
+                attempts.sort(key=lambda attempt: attempt.options["pc_type"] != "hypre")
+            first = attempts[0]
+            attempts = [replace(first, options=dict(first.options) | self._given), *attempts]
+        return attempts
+
+    def _begin(self, index: int) -> None:
+        """Make the Krylov solver of an attempt; its preconditioner is set up by the next solve."""
+        attempt = self._attempts[index]
+        self.attempt, self._index = attempt.name, index
+        options = dict(attempt.options)
+        if index > 0:
+            options |= {key: value for key, value in self._given.items() if key in _TOLERANCES}
         self.options = options
+        if self.ksp is not None:
+            self.ksp.destroy()
+        self.ksp = PETSc.KSP().create(self.A.comm)
+        self._set_operators(attempt.pinned)
+        prefix = self._prefix + ("retry_" if index else "")
         self.ksp.setOptionsPrefix(prefix)
         database = PETSc.Options()
         # What the command line says under the prefix wins.
@@ -88,15 +111,52 @@ class LinearSolver:
         for key in added:
             database[prefix + key] = options[key]
         self.ksp.setFromOptions()
+        factorises = self.ksp.getPC().getType() in ("lu", "cholesky")
+        if factorises and self.A.assembled and options.get("pc_factor_mat_solver_type") == "mumps":
+            # Options of MUMPS are read when the factor is made.
+            self.ksp.setUp()
         for key in added:
             database.delValue(prefix + key)
+        if self._rtol is not None:
+            self.ksp.setTolerances(rtol=self._rtol)
+        self.ksp.setInitialGuessNonzero(self.ksp.getType() != PETSc.KSP.Type.PREONLY)
+
+    def _set_operators(self, pinned: bool) -> None:
+        if not (pinned and self.A.assembled):
+            self.ksp.setOperators(self.A)
+            return
+        if self._pinned is None:
+            self._pinned = self.A.duplicate(copy=True)
+            self._pinned.setNullSpace(PETSc.NullSpace())
+        else:
+            self.A.copy(self._pinned, PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
+        diagonal = self.A.getDiagonal()
+        weight = self._nullspace.getVecs()[0].copy()
+        weight.abs()
+        weight.pointwiseMult(weight, diagonal)
+        # The stiffest unknown: beside it the others' round-off is small.
+        row, _ = weight.max()
+        first, last = self.A.getOwnershipRange()
+        if first <= row < last:
+            self._pinned.setValue(row, row, diagonal.getValue(row), PETSc.InsertMode.ADD_VALUES)
+        self._pinned.assemble()
+        diagonal.destroy()
+        weight.destroy()
+        self.ksp.setOperators(self.A, self._pinned)
 
     def assemble(self) -> None:
         """Assemble the matrix with the present coefficients."""
         self.A.zeroEntries()
         fem_petsc.assemble_matrix(self.A, self.a, self.bcs)
         self.A.assemble()
-        self.ksp.setOperators(self.A)
+        if self.symmetric is None:
+            self.symmetric = self._seems_symmetric()
+            if not self.symmetric and not self.chosen:
+                # Conjugate gradients, the default, need a symmetric matrix.
+                self._attempts = self._ladder(symmetric=False)
+            self._begin(self._index)
+            return
+        self._set_operators(self._attempts[self._index].pinned)
 
     def use(self, ksp_type: str) -> None:
         """Change the Krylov method."""
@@ -105,6 +165,7 @@ class LinearSolver:
 
     def set_tolerance(self, rtol: float) -> None:
         """Relative tolerance of the following solves."""
+        self._rtol = rtol
         self.ksp.setTolerances(rtol=rtol)
 
     def solve(self, b: la.Vector, u: fem.Function, *, transpose: bool = False) -> int:
@@ -114,26 +175,69 @@ class LinearSolver:
             b: right-hand side, summed over ranks, with Dirichlet values set in place.
             u: first guess and solution.
         Returns:
-            Krylov iterations used.
+            Krylov iterations used, those of attempts that stalled included.
         Raises:
-            RuntimeError: the solver did not converge; on every rank.
+            RuntimeError: no solver converged, or matrix or right-hand side are not finite; on every rank.
         """
         rhs, x = petsc_vector(b), petsc_vector(u.x)
         if self._nullspace is not None:
             self._nullspace.remove(rhs)
-        (self.ksp.solveTranspose if transpose else self.ksp.solve)(rhs, x)
-        u.x.scatter_forward()
-        reason, used = self.ksp.getConvergedReason(), self.ksp.getIterationNumber()
-        rhs.destroy()
-        x.destroy()
-        if reason < 0:
-            names = {v: k for k, v in vars(PETSc.KSP.ConvergedReason).items() if isinstance(v, int)}
-            raise RuntimeError(
-                f"the linear solver stopped after {used} iterations without converging "
-                f"({names.get(reason, reason)}, residual {self.ksp.getResidualNorm():.3g})"
-            )
+        guess = x.copy()
+        used = 0
+        try:
+            while True:
+                failure = self._attempt(rhs, x, transpose)
+                used += self.ksp.getIterationNumber()
+                if failure is None:
+                    break
+                failure = f"{self.attempt} {failure}"
+                for what, value in (("matrix", self.A.norm()), ("right-hand side", rhs.norm())):
+                    if not np.isfinite(value):
+                        raise RuntimeError(f"the {what} of the linear system is not finite: {failure}")
+                if not self.retry or self._index + 1 == len(self._attempts):
+                    raise RuntimeError(f"the linear solver failed: {failure}")
+                following = self._attempts[self._index + 1].name
+                get_logger(__name__, self.a.mesh.comm).warning("%s; trying %s", failure, following)
+                guess.copy(x)
+                self._begin(self._index + 1)
+        finally:
+            u.x.scatter_forward()
+            for vector in (rhs, x, guess):
+                vector.destroy()
         self.iterations += used
         return int(used)
+
+    def _attempt(self, rhs: Any, x: Any, transpose: bool) -> str | None:
+        """Solve; returns None or what went wrong."""
+        try:
+            (self.ksp.solveTranspose if transpose else self.ksp.solve)(rhs, x)
+        except PETSc.Error as error:
+            return f"failed (PETSc error {error.ierr})"
+        reason = self.ksp.getConvergedReason()
+        if reason >= 0:
+            return None
+        names = {v: k for k, v in vars(PETSc.KSP.ConvergedReason).items() if isinstance(v, int)}
+        return (
+            f"stopped after {self.ksp.getIterationNumber()} iterations without converging "
+            f"({names.get(reason, reason)}, residual {self.ksp.getResidualNorm():.3g})"
+        )
+
+    def _seems_symmetric(self, tolerance: float = 1e-11) -> bool:
+        """Whether x·Ay = y·Ax for two vectors without structure: two products instead of a transpose."""
+        x, y = self.A.createVecs()
+        z = y.duplicate()
+        first, last = self.A.getOwnershipRange()
+        number = np.arange(first, last, dtype=float)
+        # Any two sequences would do that no symmetry of a mesh shares.
+        x.array[:] = np.modf(number * 0.6180339887498949)[0] - 0.5
+        y.array[:] = np.modf(number * number * 0.4142135623730951)[0] - 0.5
+        self.A.mult(x, z)
+        one, size = z.dot(y), z.norm() * y.norm()
+        self.A.mult(y, z)
+        other = z.dot(x)
+        for vector in (x, y, z):
+            vector.destroy()
+        return bool(abs(one - other) <= tolerance * size)
 
     def is_symmetric(self, tolerance: float = 1e-12) -> bool:
         """Whether the assembled matrix equals its transpose, to `tolerance` times its largest row sum."""
@@ -181,7 +285,6 @@ class LinearState:
         self._residual = fem.form(F)
         self.jacobian = jacobian
         self._step = fem.Function(u.function_space)
-        self._chosen = "ksp_type" in (petsc_options or {})
         #: Whether the matrix is symmetric; known after the first solve.
         self.symmetric: bool | None = None
 
@@ -190,9 +293,6 @@ class LinearState:
         self.solver.assemble()
         if self.symmetric is None:
             self.symmetric = self.solver.is_symmetric()
-            if not self.symmetric and not self._chosen:
-                # Conjugate gradients, the default, need a symmetric matrix.
-                self.solver.use("gmres")
         guess = self._step.x.array
         guess[:] = self.u.x.array
         # The boundary values alone give the right-hand side; what is solved for vanishes on the boundary.

@@ -15,6 +15,7 @@ SMALL = {
     "electrode.py": ["--crop", "24", "--cells", "16"],
     "fitted_mesh.py": ["--cells", "24"],
     "packing_mesh.py": ["--size", "0.2"],
+    "particle_diffusion.py": ["--cells", "32", "--mesh-size", "2"],
     "reconstruction.py": ["--seeds", "2", "--cells", "64", "--tolerance", "2e-3"],
 }
 
