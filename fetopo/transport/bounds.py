@@ -8,6 +8,7 @@ phase may be an insulator (0) or a perfect conductor (infinity).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -218,29 +219,25 @@ class _Conditions:
         if self.upper - self.lower <= self.slack or not math.isfinite(self.lower):
             return np.full(self.dim, self.lower)
         scale = self.upper if math.isfinite(self.upper) else max(float(lam.max()), float(inside[0]))
-        constraints = []
-        for side, limit in enumerate(self.limits):
-            if math.isfinite(limit):
-                # The harmonic mean of the distances: concave, zero on the edge of the bound's domain.
-                constraints.append(
-                    {
-                        "type": "ineq",
-                        "fun": lambda x, s=side, c=limit: self._distance(x * scale, s, c) / scale,
-                    }
-                )
-        found = (
-            minimize(
+        # The harmonic mean of the distances: concave, zero on the edge of the bound's domain.
+        constraints = [
+            {"type": "ineq", "fun": lambda x, s=side, c=limit: self._distance(x * scale, s, c) / scale}
+            for side, limit in enumerate(self.limits)
+            if math.isfinite(limit)
+        ]
+        top = self.upper / scale if math.isfinite(self.upper) else None
+        with warnings.catch_warnings():  # a step that leaves the box is put back
+            warnings.simplefilter("ignore", RuntimeWarning)
+            search = minimize(
                 lambda x: float(((x - lam / scale) ** 2).sum()),
                 inside / scale,
                 jac=lambda x: 2 * (x - lam / scale),
-                bounds=[(self.lower / scale, self.upper / scale if math.isfinite(self.upper) else None)]
-                * self.dim,
+                bounds=[(self.lower / scale, top)] * self.dim,
                 constraints=constraints,
                 method="SLSQP",
                 options={"ftol": 1e-14, "maxiter": 200},
-            ).x
-            * scale
-        )
+            )
+        found = search.x * scale
         found = np.clip(found, self.lower, self.upper)
         # The set is convex: what is outside by the tolerance of the search is drawn towards the inside.
         share = 0.0
