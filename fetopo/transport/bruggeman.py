@@ -94,7 +94,8 @@ def fit_bruggeman(
 
     ln κᵢ = ln κ₀ + α ln εᵢ + noise of variance σ²/wᵢ, σ unknown. The interval of α is α ± t s_α with
     Student's t for the degrees of freedom left. It tells the scatter of the structures about the law, not
-    whether the law holds: compare `scatter` and the picture. Straight pores give α = 1, Bruggeman's medium 1.5.
+    whether the law holds: compare `scatter` and the picture. Straight pores give α = 1, the classic medium
+    of Bruggeman 1.5.
 
     Args:
         porosity: volume fractions ε of the conducting phase, n values in (0, 1].
