@@ -20,6 +20,7 @@ class Line:
         covariance: of (intercept, slope), 2×2; zeros for an intercept that is given.
         freedom: degrees of freedom left.
         scatter: standard deviation of an observation of weight 1.
+        known: whether the weights are the inverse variances themselves, and not up to a factor only.
     """
 
     slope: float
@@ -27,6 +28,7 @@ class Line:
     covariance: Floats
     freedom: int
     scatter: float
+    known: bool = False
 
     def slope_interval(self, confidence: float) -> tuple[float, float]:
         """Where the slope lies, by Student's t."""
@@ -42,37 +44,48 @@ class Line:
         return middle - half, middle + half
 
     def _quantile(self, confidence: float) -> float:
-        return float(stats.t.ppf(0.5 + 0.5 * confidence, self.freedom))
+        p = 0.5 + 0.5 * confidence
+        return float(stats.norm.ppf(p) if self.known else stats.t.ppf(p, self.freedom))
 
 
-def fit_line(x: Floats, y: Floats, weights: Floats, intercept: float | None = None) -> Line:
-    """The line that minimizes Σ w (y − a − b x)², with the intercept a given or not.
+def fit_line(
+    x: Floats,
+    y: Floats,
+    weights: Floats,
+    intercept: float | None = None,
+    *,
+    slope: float | None = None,
+    known: bool = False,
+) -> Line:
+    """The line that minimizes Σ w (y − a − b x)², with intercept or slope given or not.
 
     Args:
-        x, y: at least one observation more than there are unknowns.
+        x, y: at least one observation more than there are unknowns; as many where the variances are known.
         weights: inverse variances of the observations, up to a factor.
-        intercept: if it is known.
+        intercept, slope: one of them, if it is known.
+        known: the weights are the inverse variances. The covariance then follows from them; where the
+            observations scatter more than they should, from the scatter.
     Raises:
         ValueError: too few observations, or all x the same (all zero where the intercept is given).
     """
-    unknowns = 2 if intercept is None else 1
-    freedom = x.size - unknowns
-    if freedom < 1:
-        raise ValueError(
-            f"at least {unknowns + 1} values are needed for a confidence interval, found {x.size}"
-        )
-    columns = np.column_stack([np.ones_like(x), x])[:, 2 - unknowns :]
-    known = 0.0 if intercept is None else intercept
+    asked = [i for i, value in enumerate((intercept, slope)) if value is None]
+    freedom = x.size - len(asked)
+    if freedom < (0 if known else 1):
+        need = len(asked) + (0 if known else 1)
+        raise ValueError(f"at least {need} values are needed for a confidence interval, found {x.size}")
+    both = np.column_stack([np.ones_like(x), x])
+    given = np.array([intercept or 0.0, slope or 0.0])
+    columns, rest = both[:, asked], y - both @ given
     root = np.sqrt(weights)
-    coefficients, _, rank, _ = np.linalg.lstsq(columns * root[:, None], (y - known) * root, rcond=None)
-    if rank < unknowns:
+    found, _, rank, _ = np.linalg.lstsq(columns * root[:, None], rest * root, rcond=None)
+    if rank < len(asked):
         raise ValueError("all values are at the same place: no slope can be told from them")
-    residual = y - known - columns @ coefficients
-    variance = float(np.sum(weights * residual**2)) / freedom
+    variance = float(np.sum(weights * (rest - columns @ found) ** 2)) / freedom if freedom else 1.0
     covariance = np.zeros((2, 2))
-    covariance[2 - unknowns :, 2 - unknowns :] = variance * np.linalg.inv((columns.T * weights) @ columns)
-    at_zero = float(coefficients[0]) if intercept is None else intercept
-    return Line(float(coefficients[-1]), at_zero, covariance, freedom, float(np.sqrt(variance)))
+    scale = max(variance, 1.0) if known else variance
+    covariance[np.ix_(asked, asked)] = scale * np.linalg.inv((columns.T * weights) @ columns)
+    given[asked] = found
+    return Line(float(given[1]), float(given[0]), covariance, freedom, float(np.sqrt(variance)), known)
 
 
 def check_confidence(confidence: float) -> None:

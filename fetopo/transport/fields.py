@@ -196,7 +196,7 @@ def field_statistics(
     edges: dict[str, npt.NDArray[np.float64]] = {}
     for name in ("field", "flux"):
         (top,) = Spread(comm, values[name].reshape(-1), w.reshape(-1)).quantiles([0.999])
-        edges[name] = np.linspace(0.0, float(top) or 1.0, bins + 1)
+        edges[name] = np.asarray(np.linspace(0.0, float(top) or 1.0, bins + 1), dtype=np.float64)
     names = {tag: name for name, tag in cell.phases.items()}
     phases: dict[int | str, PhaseFields] = {}
     for tag in cell.tags():
