@@ -18,7 +18,7 @@ from fetopo.transport.properties import Property
 #: A window or realisation: its size in voxels, and its number among those of that size.
 Job = tuple[int, int]
 #: Computed windows after which unreachable meshes are given back.
-_COLLECT = 16
+_COLLECT = 64
 
 
 @dataclass(frozen=True)

@@ -135,8 +135,8 @@ class RveStudy:
     ) -> VarianceFit:
         """Fit the decay of the variance, D²(V) = D² (A/V)^γ, to the logarithms.
 
-        ln s² of n Gaussian values has the variance ψ′((n−1)/2) and the bias ψ((n−1)/2) − ln((n−1)/2); sizes are
-        weighted and corrected with these.
+        ln s² of n Gaussian values has the variance ψ′((n−1)/2) and the bias ψ((n−1)/2) − ln((n−1)/2); sizes
+        are weighted and corrected with these.
 
         Args:
             exponent: γ, if it is known (1 for a finite integral range).
