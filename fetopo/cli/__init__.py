@@ -1,4 +1,4 @@
-"""The command line, alone and under mpirun: `fetopo characterize`, `tortuosity`, `homogenize`, `rve`, `design`.
+"""The command line: `fetopo characterize`, `tortuosity`, `homogenize`, `rve`, `design`, also under mpirun.
 
 Results go to standard output (with --json as one JSON object), progress and messages to standard error,
 both from rank 0. Exit code 2 for input that cannot be used, on every rank.

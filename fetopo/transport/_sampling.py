@@ -33,12 +33,14 @@ class Failure:
 def corners(shape: Sequence[int], size: int, limit: int | None) -> npt.NDArray[np.int64]:
     """First voxels of the cubes of a size that fit side by side in the middle of an image, shape (n, d).
 
-    Where there are more than `limit`, as many evenly spread in their order.
+    Where there are more than `limit`, as many drawn at random, always the same: every n-th one of a grid can
+    lie in one plane.
     """
     starts = [(n % size) // 2 + size * np.arange(n // size) for n in shape]
     every = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, len(shape))
     if limit is not None and len(every) > limit:
-        every = every[np.arange(limit) * len(every) // limit]
+        chosen = np.random.default_rng(size).choice(len(every), limit, replace=False)
+        every = every[np.sort(chosen)]
     return np.asarray(every, dtype=np.int64)
 
 

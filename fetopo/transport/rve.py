@@ -289,7 +289,7 @@ def window_study(
             :mod:`fetopo.transport.properties`).
         sizes: edges of the windows in voxels; at least two windows of each must fit.
         voxel_size: sides of a voxel [m]; default that of the slab, 1e-6 for an array.
-        limit: at most so many windows of each size, evenly spread.
+        limit: at most so many windows of each size, drawn at random, the same ones each time.
     Raises:
         ValueError: sizes that do not fit twice, or options out of range; on every rank.
         RuntimeError: fewer than two windows of a size had a value.

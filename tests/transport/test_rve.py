@@ -194,6 +194,14 @@ class TestProperties:
         assert len(set(comm.allgather(json.dumps(here.to_dict())))) == 1
 
 
+def test_limited_windows_lie_everywhere(comm):
+    """A stride that divides a row of windows would take them all from one plane."""
+    image = np.indices((32, 32, 32))[2] // 4
+    study = window_study(comm, image, lambda w: float(w.mean()), (4,), limit=64)
+    assert len(study.samples[0]) == 64
+    assert set(study.samples[0]) == set(range(8))
+
+
 class TestFailures:
     def test_reported_and_left_out(self, comm, caplog):
         def of(window):
