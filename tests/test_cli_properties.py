@@ -116,7 +116,9 @@ class TestRve:
         one, two = (json.loads(fetopo(*arguments, ranks=ranks).stdout) for ranks in (1, 2))
         assert one == two
         assert one["samples"] == [64, 64, 8]
-        assert one["means"] == pytest.approx([0.4] * 3, abs=0.03)
+        # Windows of 16 and 32 fill the image; of those of 8 it is a sample.
+        assert one["means"][1:] == pytest.approx([0.4] * 2, abs=1e-5)
+        assert abs(one["means"][0] - 0.4) < 3 * (one["variances"][0] / 64) ** 0.5
         assert one["size"]["voxels"] > 8
         assert one["integral_range_interval"][0] < one["integral_range"] < one["integral_range_interval"][1]
 
