@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fetopo._json import plain
-from fetopo.figure import new_figure
+from fetopo.figure import new_figure, plain_ticks
 from fetopo.transport._regression import Line, check_confidence, fit_line
 
 Floats = npt.NDArray[np.float64]
@@ -75,6 +75,8 @@ class BruggemanFit:
         ax.plot(self.porosity, self.conductivity, "o", color="black", markersize=4, label="structures")
         ax.set_xscale("log")
         ax.set_yscale("log")
+        plain_ticks(ax.xaxis)
+        plain_ticks(ax.yaxis)
         ax.set_xlabel("porosity ε (-)")
         ax.set_ylabel("effective conductivity" + (" / bulk (-)" if self.bulk == 1 else ""))
         ax.legend()

@@ -12,7 +12,7 @@ from mpi4py import MPI
 from scipy import special, stats
 
 from fetopo._json import plain
-from fetopo.figure import length_unit, new_figure
+from fetopo.figure import length_unit, new_figure, plain_ticks
 from fetopo.microstructure.image import DEFAULT_VOXEL_SIZE, Slab, VoxelSize, voxel_sides
 from fetopo.transport._regression import Line, check_confidence, fit_line
 from fetopo.transport._sampling import Failure, Job, compute, corners, window_of
@@ -262,6 +262,7 @@ class RveStudy:
                 ax.plot(at / scale, fit.variance(at ** len(self.voxel_size)), color=points.get_color())
             ax.set_xscale("log")
             ax.set_yscale("log")
+            plain_ticks(ax.xaxis)
             ax.set_ylabel("variance")
         ax.set_xlabel(f"edge of the window{unit}")
         return ax
