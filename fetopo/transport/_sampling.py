@@ -37,7 +37,8 @@ def corners(shape: Sequence[int], size: int, limit: int | None) -> npt.NDArray[n
     lie in one plane.
     """
     starts = [(n % size) // 2 + size * np.arange(n // size) for n in shape]
-    every: npt.NDArray[np.int64] = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, len(shape))
+    grid = np.meshgrid(*starts, indexing="ij")
+    every: npt.NDArray[np.int64] = np.stack(grid, axis=-1).reshape(-1, len(shape))
     if limit is not None and len(every) > limit:
         chosen = np.random.default_rng(size).choice(len(every), limit, replace=False)
         every = every[np.sort(chosen)]
