@@ -19,6 +19,7 @@ from dolfinx.io import XDMFFile
 from fetopo._compat import interpolation_points
 from fetopo._json import plain
 from fetopo._mpi import on_every_rank
+from fetopo._paths import replacing
 from fetopo.design.cell import CellDesign, Goal
 from fetopo.design.problem import Record
 from fetopo.microstructure.image import Image
@@ -31,9 +32,8 @@ _log = logging.getLogger(__name__)
 
 def write_json(path: Path, value: Any) -> None:
     """Write complete or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_history(path: Path, history: Sequence[Record]) -> None:

@@ -4,17 +4,17 @@ Axis 0 is the slowest array index. In files that name their axes (OME, ImageJ) t
 are (z, y, x), those of a 2D image (y, x). Lengths are in metres.
 """
 
-import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fetopo._mpi import on_every_rank
+from fetopo._paths import replacing
 from fetopo.microstructure._files import SUFFIXES, opened
 from fetopo.microstructure._tiff import write_tiff
 from fetopo.microstructure._voxels import DEFAULT_VOXEL_SIZE, GreyImage, Image, VoxelSize, voxel_sides
@@ -204,24 +204,12 @@ def write(path: str | os.PathLike[str], image: Image) -> None:
     suffix = path.suffix.lower()
     if suffix not in (".tif", ".tiff", ".npy", ".npz", ".vti"):
         raise ValueError(f"{path}: cannot write suffix '{path.suffix}': expected .tif, .npy, .npz or .vti")
-    with _replacing(path) as file:
+    with replacing(path) as part, open(part, "wb") as file:
         if suffix == ".npy":
             np.save(file, image.labels, allow_pickle=False)
         elif suffix == ".vti":
-            write_vti(Path(file.name), image.labels, image.voxel_size)
+            write_vti(part, image.labels, image.voxel_size)
         elif suffix == ".npz":
             np.savez_compressed(file, labels=image.labels, voxel_size=np.array(image.voxel_size))
         else:
             write_tiff(file, image.labels, image.voxel_size)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """File beside `path` that takes its name when the block ends well and vanishes when it does not."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            yield file
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

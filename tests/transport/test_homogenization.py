@@ -254,11 +254,11 @@ class TestDiscs:
         assert np.abs(D / DISCS[0.5, 10] - np.eye(2)).max() < 2e-3
 
 
-def sphere_error(comm, size, center=(0.5, 0.5, 0.5)):
+def sphere_error(comm, size, center=(0.5, 0.5, 0.5), order=1):
     from fetopo.microstructure.geometry import inclusion_cell
 
-    cell = inclusion_cell(comm, [center], radius(0.4, 3), mesh_size=size)
-    D = effective_conductivity(cell, {"matrix": 1.0, "inclusion": 10.0}).tensor
+    cell = inclusion_cell(comm, [center], radius(0.4, 3), mesh_size=size, order=order)
+    D = effective_conductivity(cell, {"matrix": 1.0, "inclusion": 10.0}, degree=order).tensor
     return float(np.abs(np.diag(D) / SPHERES[0.4, 10] - 1).max())
 
 
@@ -269,15 +269,22 @@ class TestSpheres:
 
     @pytest.mark.mpi
     @pytest.mark.parametrize("center", [(0.5, 0.5, 0.5), (0.0, 0.0, 0.0), (0.95, 0.4, 0.1)])
-    def test_one_percent(self, comm, center):
-        assert sphere_error(comm, 0.07, center) < 0.013
+    def test_two_percent(self, comm, center):
+        """Linear elements overestimate; no loss of volume makes up for a part of it."""
+        assert sphere_error(comm, 0.07, center) < 0.017
+
+    @pytest.mark.mpi
+    def test_curved_and_quadratic(self, comm):
+        """A tenth of that error with cells twice as long."""
+        assert sphere_error(comm, 0.14, order=2) < 0.002
 
     @pytest.mark.slow
     @pytest.mark.mpi
     def test_second_order(self, comm):
         errors = [sphere_error(comm, size) for size in (0.1, 0.05, 0.025)]
-        assert errors[-1] < 2e-3
-        assert np.log2(errors[0] / errors[-1]) / 2 > 1.8
+        assert errors[-1] < 2.5e-3
+        assert np.log2(errors[0] / errors[-1]) / 2 > 1.7
+        assert sphere_error(comm, 0.07, order=2) < 3e-4
 
 
 @pytest.mark.mpi

@@ -115,7 +115,7 @@ def fitted_cell(
     tags = np.where(mesh.topology.original_cell_index < first, OUTSIDE, INSIDE).astype(np.int32)
     cell_tags = dmesh.meshtags(mesh, dim, np.arange(tags.size, dtype=np.int32), tags)
     phases = {name: tag for name, tag in zip(names, (OUTSIDE, INSIDE), strict=True) if only in (None, name)}
-    return FittedCell(mesh, cell_tags, np.zeros(dim), upper, phases, only is None, None, made)
+    return FittedCell(mesh, cell_tags, np.zeros(dim), upper, phases, complete=only is None, report=made)
 
 
 def _values(

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fetopo._mpi import on_every_rank
+from fetopo._paths import replacing
 from fetopo.microstructure.image import Image
+from fetopo.microstructure.mesh._nodes import gather
 from fetopo.microstructure.mesh.cell import UnitCell
-from fetopo.microstructure.mesh.files import gather, replacing
 
 _Triangles = npt.NDArray[np.float64]
 
