@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fetopo.transport.bounds import exists, hashin_shtrikman, trace_bounds, wiener
@@ -288,6 +288,7 @@ class TestTraceBounds:
 
 
 class TestNearest:
+    @settings(deadline=None, max_examples=40)  # each example is some optimizations
     @given(two_phases(), dims, st.floats(1e-2, 0.5))
     def test_isotropic_target_comes_to_the_bound(self, phases, dim, excess):
         f, k = phases
@@ -297,6 +298,7 @@ class TestNearest:
             near = exists(target, f, k, dim=dim).nearest
             assert near == pytest.approx(bound * np.eye(dim), rel=1e-5, abs=1e-5 * bound)
 
+    @settings(deadline=None, max_examples=40)  # each example is some optimizations
     @given(two_phases(), dims, st.integers(0, 10**6))
     def test_nothing_attained_is_nearer(self, phases, dim, seed):
         """The way to the target and the way to any tensor inside form no acute angle: the set is convex."""
