@@ -1,4 +1,4 @@
-"""The command line: `fetopo characterize`, `fetopo tortuosity`, `fetopo design`, alone and under mpirun.
+"""The command line: `fetopo characterize`, `tortuosity`, `homogenize`, `rve`, `design`, also under mpirun.
 
 Results go to standard output (with --json as one JSON object), progress and messages to standard error,
 both from rank 0. Exit code 2 for input that cannot be used, on every rank.
@@ -15,6 +15,8 @@ import typer
 from fetopo.cli._common import InputError
 from fetopo.cli.characterize import characterize
 from fetopo.cli.design import design
+from fetopo.cli.homogenize import homogenize
+from fetopo.cli.rve import rve
 from fetopo.cli.tortuosity import tortuosity
 
 app = typer.Typer(
@@ -24,7 +26,7 @@ app = typer.Typer(
     help="Inverse design and characterization of microstructures. On several cores: mpirun -n N fetopo …",
 )
 
-for command in (characterize, tortuosity, design):
+for command in (characterize, tortuosity, homogenize, rve, design):
     app.command()(command)
 
 

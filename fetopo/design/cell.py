@@ -20,7 +20,7 @@ from fetopo.design.initial import from_field, start_field
 from fetopo.design.problem import Callback, Constraint, DesignProblem, DesignResult, LoopOptions
 from fetopo.microstructure.mesh import UnitCell, to_image, voxel_cell
 from fetopo.transport import materials
-from fetopo.transport.bounds import attainable, hashin_shtrikman, wiener
+from fetopo.transport.bounds import exists, hashin_shtrikman, wiener
 from fetopo.transport.homogenization import CellProblem, effective_conductivity
 from fetopo.transport.state import PetscOptions, owned
 
@@ -231,7 +231,7 @@ def check_design(dim: int, conductivity: tuple[float, float], volume_fraction: f
         T = np.array(goal.target, dtype=float)
         if T.shape != (dim, dim):
             raise ValueError(f"the target must be a {dim}×{dim} tensor, found {T.tolist()}")
-        answer = attainable(T, (1 - volume_fraction, volume_fraction), conductivity)
+        answer = exists(T, (1 - volume_fraction, volume_fraction), conductivity)
         if not answer.ok:
             raise ValueError(
                 f"no structure of volume fraction {volume_fraction:g} has this tensor: {answer.reason}"
