@@ -38,6 +38,8 @@ class LinearSolver:
         a: bilinear form; coefficients may change between calls of :meth:`assemble`.
         bcs: Dirichlet conditions; their rows and columns become those of the identity.
         nullspace: function that spans the null space of the matrix, if it is singular.
+        added: PETSc matrix that is added to that of the form, with zero rows where `bcs` hold, and the one
+            that the preconditioner sees in its place.
         petsc_options: options of the Krylov solver, over the defaults.
         petsc_options_prefix: prefix under which the command line can change them.
     """
@@ -48,11 +50,13 @@ class LinearSolver:
         bcs: Sequence[Any] = (),
         *,
         nullspace: fem.Function | None = None,
+        added: tuple[Any, Any] | None = None,
         petsc_options: PetscOptions | None = None,
         petsc_options_prefix: str = "fetopo_",
     ) -> None:
         self.a = fem.form(a)
         self.bcs = list(bcs)
+        self._added = added
         self.A = fem_petsc.create_matrix(self.a)
         self.iterations = 0
         comm = self.A.comm
@@ -96,7 +100,15 @@ class LinearSolver:
         self.A.zeroEntries()
         fem_petsc.assemble_matrix(self.A, self.a, self.bcs)
         self.A.assemble()
-        self.ksp.setOperators(self.A)
+        P = self.A
+        if self._added is not None:
+            different = PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN
+            P = self.A.copy()
+            for matrix, added in zip((self.A, P), self._added, strict=True):
+                matrix.axpy(1.0, added, different)
+                if self._nullspace is not None:
+                    matrix.setNullSpace(self._nullspace)
+        self.ksp.setOperators(self.A, P)
 
     def use(self, ksp_type: str) -> None:
         """Change the Krylov method."""
