@@ -114,12 +114,14 @@ def _solid_sums(lattice, top):
     dual = np.linalg.inv(basis).T
     volume = abs(np.linalg.det(basis))
     alpha = pi**0.5 / volume ** (1 / 3)
-    grid = np.stack(np.meshgrid(*[np.arange(-9, 10)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    grid = np.stack(np.meshgrid(*[np.arange(-11, 12)] * 3, indexing="ij"), -1).reshape(-1, 3)
     grid = grid[np.any(grid != 0, axis=1)]
     found = {}
     parts = []
-    for vectors in (grid @ basis, grid @ dual):
+    for vectors, decay in ((grid @ basis, alpha), (grid @ dual, pi / alpha)):
         r = np.linalg.norm(vectors, axis=1)
+        # What is left out is below e^−81.
+        vectors, r = vectors[decay * r < 9], r[decay * r < 9]
         parts.append((r, vectors[:, 2] / r, np.arctan2(vectors[:, 1], vectors[:, 0])))
     for n in range(2, top + 1, 2):
         for m in range(0, n + 1, 4):
