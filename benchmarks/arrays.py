@@ -31,7 +31,9 @@ FRACTIONS = {
 }
 
 
-def row(kind: str, fraction: float, accuracy: float | None = None) -> tuple[int, float, list[tuple[float, float]]]:
+def row(
+    kind: str, fraction: float, accuracy: float | None = None
+) -> tuple[int, float, list[tuple[float, float]]]:
     """Cells, seconds to mesh, and error and seconds for each conductivity."""
     comm = MPI.COMM_WORLD
     packing = regular_array(kind, volume_fraction=fraction, cell_length=1.0)
@@ -49,7 +51,9 @@ def row(kind: str, fraction: float, accuracy: float | None = None) -> tuple[int,
 
 def main() -> None:
     say = print if MPI.COMM_WORLD.rank == 0 else (lambda *_, **__: None)
-    say("| array | f | cells | meshing, s | k = 0 | k = 10 | k = 1000 | k = ∞ |\n|---|---|---|---|---|---|---|---|")
+    say(
+        "| array | f | cells | meshing, s | k = 0 | k = 10 | k = 1000 | k = ∞ |\n|---|---|---|---|---|---|---|---|"
+    )
     for kind in sys.argv[1:] or FRACTIONS:
         for fraction in FRACTIONS[kind]:
             cells, meshing, found = row(kind, fraction)

@@ -84,7 +84,10 @@ class TestConditions:
         for n in (1, 2, 4):
             image = np.tile(np.pad(np.ones((4, 4), int), 2), (n, n))
             cell = voxel_cell(comm, image)
-            D = {b: effective_conductivity(cell, {0: 1.0, 1: 10.0}, boundary=b).tensor[0, 0] for b in BOUNDARIES}
+            D = {
+                b: effective_conductivity(cell, {0: 1.0, 1: 10.0}, boundary=b).tensor[0, 0]
+                for b in BOUNDARIES
+            }
             gaps.append(D["linear"] - D["uniform_flux"])
         assert gaps[0] > 1.5 * gaps[1] > 1.5**2 * gaps[2] > 0
 
@@ -270,7 +273,9 @@ class TestInterfaces:
         image = np.random.default_rng(3).integers(0, 3, (8, 7))
         k, R = {0: 1.0, 1: 30.0, 2: 0.2}, {(0, 1): 0.5, (1, 2): 2.0}
         D = [
-            effective_conductivity(voxel_cell(comm, np.roll(image, s, (0, 1))), k, interface_resistance=R).tensor
+            effective_conductivity(
+                voxel_cell(comm, np.roll(image, s, (0, 1))), k, interface_resistance=R
+            ).tensor
             for s in ((0, 0), (3, 5))
         ]
         assert np.abs(D[0] - D[1]).max() < 1e-8

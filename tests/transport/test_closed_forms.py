@@ -38,7 +38,9 @@ class TestCorners:
     def errors(self, comm, phase, k, exact, sizes, power, degree=1):
         found = []
         for n in sizes:
-            D = effective_conductivity(graded_cell(comm, n, power, phase), {0: 1.0, 1: k}, degree=degree).tensor
+            D = effective_conductivity(
+                graded_cell(comm, n, power, phase), {0: 1.0, 1: k}, degree=degree
+            ).tensor
             found.append(float(D[0, 0] / exact - 1))
         return found
 
@@ -56,7 +58,7 @@ class TestCorners:
         """Graded with a power above 1/λ the full order of the degree returns."""
         linear = self.errors(comm, checkerboard, 4.0, 2.0, (16, 32, 64), 3)
         assert np.log2(linear[1] / linear[2]) == pytest.approx(2, abs=0.1)
-        quadratic = self.errors(comm, checkerboard, 4.0, 2.0, (16, 32, 64), 6, 2)
+        quadratic = self.errors(comm, checkerboard, 4.0, 2.0, (16, 32, 64), 4, 2)
         assert np.log2(quadratic[1] / quadratic[2]) > 3.5
         assert 0 < quadratic[2] < 1e-4
 
@@ -82,7 +84,8 @@ class TestDuality:
         for n in (2, 4, 8):
             cell = voxel_cell(comm, np.kron(image, np.ones((n, n), int)))
             D, swapped = (
-                effective_conductivity(cell, dict(enumerate(k)), degree=2).tensor for k in ((1.0, 3.0), (3.0, 1.0))
+                effective_conductivity(cell, dict(enumerate(k)), degree=2).tensor
+                for k in ((1.0, 3.0), (3.0, 1.0))
             )
             gaps.append(self.gap(D, swapped, 3.0))
         assert gaps[0] > 1.8 * gaps[1] > 1.8**2 * gaps[2] > 0
@@ -170,13 +173,18 @@ class TestRates:
     @pytest.mark.parametrize("degree", [1, 2])
     @pytest.mark.parametrize(
         ("kind", "sizes"),
-        [("quadrilateral", (8, 16)), ("triangle", (8, 16)), ("hexahedron", (6, 12)), ("tetrahedron", (6, 12))],
+        [
+            ("quadrilateral", (16, 32)),
+            ("triangle", (16, 32)),
+            ("hexahedron", (12, 24)),
+            ("tetrahedron", (12, 24)),
+        ],
     )
     def test_manufactured(self, comm, kind, sizes, degree):
         dim = 2 if kind in ("quadrilateral", "triangle") else 3
         gradients, tensors = [], []
         for n in sizes:
-            cell = regular_cell(comm, (n, n) if dim == 2 else (n, n, 2), (1.0,) * dim, kind)
+            cell = regular_cell(comm, (n, n) if dim == 2 else (n, n, 1), (1.0,) * dim, kind)
             x = ufl.SpatialCoordinate(cell.mesh)
             a = 1 + 0.5 * ufl.sin(2 * ufl.pi * x[0])
             b = 1 + 0.6 * ufl.cos(2 * ufl.pi * x[1])
