@@ -3,8 +3,8 @@
     docker/run python3 benchmarks/arrays.py            all arrays
     docker/run python3 benchmarks/arrays.py square sc  some
 
-One row per array and fraction: triangles or tetrahedra, seconds to mesh, and for each conductivity of the inclusions
-(0, 10, 1000, infinite) the largest relative error of the diagonal and the seconds to solve.
+One row per array and fraction: triangles or tetrahedra, seconds to mesh, and for each conductivity of the
+inclusions (0, 10, 1000, infinite) the largest relative error of the diagonal and the seconds to solve.
 """
 
 import sys
@@ -19,7 +19,7 @@ from fetopo.microstructure.geometry import accurate_sizes, inclusion_cell
 from fetopo.transport.homogenization import effective_conductivity
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "transport"))
-from multipole import effective  # noqa: E402
+from multipole import effective
 
 CONDUCTIVITIES = (0.0, 10.0, 1000.0, np.inf)
 FRACTIONS = {
@@ -31,14 +31,12 @@ FRACTIONS = {
 }
 
 
-def row(
-    kind: str, fraction: float, accuracy: float | None = None
-) -> tuple[int, float, list[tuple[float, float]]]:
+def row(kind: str, fraction: float) -> tuple[int, float, list[tuple[float, float]]]:
     """Cells, seconds to mesh, and error and seconds for each conductivity."""
     comm = MPI.COMM_WORLD
     packing = regular_array(kind, volume_fraction=fraction, cell_length=1.0)
     begin = time.perf_counter()
-    cell = inclusion_cell(comm, packing, **accurate_sizes(packing, accuracy=accuracy))
+    cell = inclusion_cell(comm, packing, **accurate_sizes(packing))
     meshing = time.perf_counter() - begin
     found = []
     for k in CONDUCTIVITIES:
@@ -51,9 +49,8 @@ def row(
 
 def main() -> None:
     say = print if MPI.COMM_WORLD.rank == 0 else (lambda *_, **__: None)
-    say(
-        "| array | f | cells | meshing, s | k = 0 | k = 10 | k = 1000 | k = ∞ |\n|---|---|---|---|---|---|---|---|"
-    )
+    say("| array | f | cells | meshing, s | k = 0 | k = 10 | k = 1000 | k = ∞ |")
+    say("|---|---|---|---|---|---|---|---|")
     for kind in sys.argv[1:] or FRACTIONS:
         for fraction in FRACTIONS[kind]:
             cells, meshing, found = row(kind, fraction)

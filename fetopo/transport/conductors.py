@@ -1,9 +1,10 @@
 """Perfectly conducting phases: each connected part of one has one potential, and one degree of freedom.
 
-Under a macroscopic gradient e the potential of a periodic medium is u = e·x + w with a periodic w, so that in a
-conductor w is a constant less e·x, with x counted along the conductor through the faces of the cell. Whether there
-is such a w, and which, the problem of the conductor alone answers: it finds the w of least ∫ |e + ∇w|², which is
-zero if the conductor is an island of the periodic medium and positive if it goes on for ever along e.
+Under a macroscopic gradient e the potential of a periodic medium is u = e·x + w with a periodic w, so that
+in a conductor w is a constant less e·x, with x counted along the conductor through the faces of the cell.
+Whether there is such a w, and which, the problem of the conductor alone answers: it finds the w of least
+∫ |e + ∇w|², which is zero if the conductor is an island of the periodic medium and positive if it goes on for
+ever along e.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Interfaces with a resistance: the potential jumps by R times the flux through them.
 
-The space is broken there: each phase has degrees of freedom of its own on the interface, as if it had a mesh of
-its own, and what couples the two sides is the term ∫_Γ (1/R) [u] [v] dS.
+The space is broken there: each phase has degrees of freedom of its own on the interface, as if it had a mesh
+of its own, and what couples the two sides is the term ∫_Γ (1/R) [u] [v] dS.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def checked_resistances(
     """Resistances by pairs of tags; those that are zero are left out.
 
     Raises:
-        ValueError: a pair that is not two phases of the cell, named twice with two values, a resistance that is
-            negative or not a number.
+        ValueError: a pair that is not two phases of the cell, named twice with two values, a resistance that
+            is negative or not a number.
     """
     found: dict[tuple[int, int], float] = {}
     present = cell.tags()
@@ -56,8 +56,8 @@ def checked_resistances(
 class Interfaces:
     """A space broken along the interfaces between some phases, and the term that couples their sides.
 
-    Where three phases meet, two of them with a resistance between them share the degrees of freedom if they are
-    both continuous with the third.
+    Where three phases meet, two of them with a resistance between them share the degrees of freedom if they
+    are both continuous with the third.
 
     Args:
         cell: the cell.

@@ -172,7 +172,8 @@ def facet_pairs(
 
     Args:
         comm: communicator; every side of a facet is handed in by one rank.
-        midpoints: of the facets, shape (n, d), in units of the cell, on periodic faces those of the lower one.
+        midpoints: of the facets, shape (n, d), in units of the cell, on periodic faces those of the lower
+            one.
         phases: phase of the cell on this side, shape (n,).
     Returns:
         Phase of the cell on the other side, the facet's own where there is none, shape (n,).

@@ -1,11 +1,13 @@
 """Effective conductivity of regular arrays by Rayleigh's multipole method, in numpy: no finite elements.
 
-Matrix conductivity 1, lattice with one disc or sphere per cell. The potential around each is Σ A r^l + B r^−l (2D) or
-Σ A r^l + B r^(−l−1) (3D) times harmonics; the interface ties B to A, and the A are the field of all other
-inclusions, through lattice sums. Perrins, McKenzie and McPhedran (1979), doi:10.1098/rspa.1979.0160; McPhedran and
-McKenzie (1978), doi:10.1098/rspa.1978.0031; McKenzie, McPhedran and Derrick (1978), doi:10.1098/rspa.1978.0149.
+Matrix conductivity 1, lattice with one disc or sphere per cell. The potential around each is Σ A r^l + B
+r^−l (2D) or Σ A r^l + B r^(−l−1) (3D) times harmonics; the interface ties B to A, and the A are the field of
+all other inclusions, through lattice sums. Perrins, McKenzie and McPhedran (1979),
+doi:10.1098/rspa.1979.0160; McPhedran and McKenzie (1978), doi:10.1098/rspa.1978.0031; McKenzie, McPhedran
+and Derrick (1978), Proc. R. Soc. A 362, 211.
 
-An interface resistance R gives the harmonic of degree l in an inclusion of radius a the conductivity k/(1 + l R k/a).
+An interface resistance R gives the harmonic of degree l in an inclusion of radius a the conductivity k/(1 +
+l R k/a).
 """
 
 from functools import cache
@@ -14,7 +16,7 @@ from math import comb, factorial, pi
 import numpy as np
 from scipy.special import gammaincc, gammaln, lpmv, zeta
 
-#: Area or volume per inclusion, in cells of edge 1 (hexagonal: distance of neighbours 1), and lattice vectors.
+#: Lattice vectors, the edge of the (cubic) cell or the distance of neighbours 1.
 LATTICES = {
     "square": [[1, 0], [0, 1]],
     "hexagonal": [[1, 0], [0.5, 3**0.5 / 2]],
@@ -109,7 +111,7 @@ def _spheres(lattice, volume, fraction, k, resistance, order):
 
 @cache
 def _solid_sums(lattice, top):
-    """Σ' (n−m)! P_n^m(cos θ) e^{imφ}/r^{n+1} for even n up to `top` and m a multiple of 4, by Ewald's method."""
+    """Σ' (n−m)! P_n^m(cos θ) e^{imφ}/r^{n+1} for even n and m a multiple of 4: Ewald's method."""
     basis = np.array(LATTICES[lattice], dtype=float)
     dual = np.linalg.inv(basis).T
     volume = abs(np.linalg.det(basis))
@@ -131,6 +133,7 @@ def _solid_sums(lattice, top):
             dual_part = (-1) ** (n // 2) / volume * lpmv(m, n, cos_h) * np.cos(m * phi_h) * np.exp(power)
             total = float(direct.sum() + dual_part.sum())
             found[n, m] = factorial(n - m) * total
-    # The sum of degree 2 depends on the order of summation: this one makes the mean gradient the field applied.
+    # The sum of degree 2 depends on the order of summation: this one makes the mean gradient the field
+    # applied.
     found[2, 0] = 4 * pi / (3 * volume)
     return found

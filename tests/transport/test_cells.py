@@ -1,4 +1,6 @@
-"""Conditions on the faces of a cell, perfect conductors, resistive interfaces: ordering, limits, closed forms."""
+"""Conditions on the faces of a cell, perfect conductors, resistive interfaces: ordering, limits, layers."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -181,7 +183,7 @@ class TestPerfectConductors:
         assert D[0, 1] == 0
 
     def test_percolation_is_told_from_islands(self, comm):
-        """A staircase that returns to itself after one period goes on for ever; one without its last step does not."""
+        """A staircase that returns to itself after one period goes on for ever, one with a gap does not."""
         image = np.zeros((8, 8), int)
         for i in range(8):
             image[i, i] = image[i, (i + 1) % 8] = 1
@@ -262,7 +264,7 @@ class TestInterfaces:
             return effective_conductivity(cell, k, degree=degree, interface_resistance={(0, 1): R}).tensor
 
         values = [tensor(R) for R in (0.0, 1e-6, 1e-2, 1.0, 1e2, 1e7, np.inf)]
-        assert all(np.linalg.eigvalsh(a - b).min() > -1e-9 for a, b in zip(values, values[1:], strict=False))
+        assert all(np.linalg.eigvalsh(a - b).min() > -1e-9 for a, b in pairwise(values))
         assert np.abs(values[0] - effective_conductivity(cell, k, degree=degree).tensor).max() < 1e-12
         assert np.abs(values[0] - values[1]).max() < 1e-4
         insulating = effective_conductivity(cell, {0: 1.0, 1: 0.0}, degree=degree).tensor

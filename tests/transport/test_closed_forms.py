@@ -1,4 +1,4 @@
-"""Effective conductivities with a formula: neutral inclusions, corners, duality, laminates of laminates, rates."""
+"""Effective conductivities with a formula: neutral inclusions, corners, duality, laminates, rates."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ class TestCorners:
     @pytest.mark.parametrize("degree", [1, 2])
     @pytest.mark.parametrize("k", [4.0, 100.0])
     def test_checkerboard_is_slow_on_uniform_meshes(self, comm, k, degree):
-        """Energy converges as h^2λ with λ = (4/π) arctan k^(−1/2), whatever the degree: √(k₁k₂) from above."""
+        """Energy converges as h^2λ, λ = (4/π) arctan k^(−1/2), whatever the degree: √(k₁k₂) from above."""
         errors = self.errors(comm, checkerboard, k, k**0.5, (16, 32, 64), 1, degree)
         rate = 8 / np.pi * np.arctan(k**-0.5)
         found = np.log2(errors[1] / errors[2])
@@ -107,7 +107,7 @@ class TestDuality:
 
 
 class TestNeutralInclusions:
-    """Hashin: a coated disc or sphere in a matrix of its own effective conductivity changes nothing outside."""
+    """Hashin: a coated ball in a matrix of its own effective conductivity changes nothing outside."""
 
     @pytest.mark.parametrize(("core", "shell"), [(10.0, 1.0), (0.0, 3.0), (np.inf, 1.0), (0.1, 2.0)])
     @pytest.mark.parametrize("dim", [2, 3])

@@ -33,8 +33,9 @@ def accurate_sizes(
         cell = inclusion_cell(comm, packing, **accurate_sizes(packing))
         effective_conductivity(cell, {"matrix": 1.0, "inclusion": 10.0}, degree=2)
 
-    meets the multipole values of square and hexagonal arrays of discs up to a fraction of 0.7, and of cubic arrays of
-    spheres up to 0.5, for conductivities of the inclusions from zero to infinity (docs/verification.md).
+    meets the multipole values of square and hexagonal arrays of discs up to a fraction of 0.7, and of cubic
+    arrays of spheres up to 0.5, for conductivities of the inclusions from zero to infinity
+    (docs/verification.md).
 
     Args:
         centers: points, shape (n, d), in metres; or a packing, which has radii and lengths with it.

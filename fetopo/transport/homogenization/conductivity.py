@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +112,7 @@ def checked(cell: UnitCell, conductivity: Conductivity) -> dict[int, Any]:
     d, present = cell.dim, cell.tags()
     values: dict[int, Any] = {}
     for phase, value in conductivity.items():
-        field = isinstance(value, ufl.core.expr.Expr) or isinstance(value, Callable)  # type: ignore[arg-type]
+        field = isinstance(value, ufl.core.expr.Expr) or callable(value)
         values[cell.tag(phase)] = value if field else np.asarray(value, dtype=float)
     if set(values) != set(present):
         raise ValueError(

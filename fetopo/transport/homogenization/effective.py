@@ -52,27 +52,28 @@ def effective_conductivity(
     Phases of conductivity zero are left out of the mesh, and in those of infinite conductivity each connected
     part has one potential: both exact, without a fictitious value.
 
-    The apparent tensors of one cell are ordered as quadratic forms, uniform flux ≤ periodic ≤ linear, also on one
-    and the same mesh, and equal where the cell is homogeneous. A mixed test has one apparent conductivity
-    per axis, at most Dᵢᵢ of linear conditions and at least 1/(D⁻¹)ᵢᵢ of a uniform flux.
+    The apparent tensors of one cell are ordered as quadratic forms, uniform flux ≤ periodic ≤ linear, also
+    on one and the same mesh, and equal where the cell is homogeneous. A mixed test has one apparent
+    conductivity per axis, at most Dᵢᵢ of linear conditions and at least 1/(D⁻¹)ᵢᵢ of a uniform flux.
 
     Args:
         cell: the cell; its tags are the phases. Conditions other than "periodic" need no matching faces.
-        conductivity: for every phase, by tag or name, a number from 0 to infinity, a symmetric positive definite
-            d×d tensor, a UFL expression or a `fem.Function` on `cell.mesh`, or a function that is given
-            `ufl.SpatialCoordinate` and returns a UFL expression.
+        conductivity: for every phase, by tag or name, a number from 0 to infinity, a symmetric positive
+            definite d×d tensor, a UFL expression or a `fem.Function` on `cell.mesh`, or a function that is
+            given `ufl.SpatialCoordinate` and returns a UFL expression.
         boundary: conditions on the faces of the cell. "periodic"; "linear", the potential E·x (KUBC);
             "uniform_flux", the flux Σ·n (SUBC), which needs a boundary that conducts everywhere; "mixed", for
             each axis given potentials on the two faces across it and no flux through the others, as a
             measurement has it: the tensor is then diagonal.
         degree: polynomial degree.
-        interface_resistance: resistance R ≥ 0 of the interface between two phases, by the pair of their names or
-            tags, in units of length over conductivity: the potential jumps by R times the flux through the
-            interface (Kapitza or charge-transfer resistance). Infinite: nothing passes.
+        interface_resistance: resistance R ≥ 0 of the interface between two phases, by the pair of their
+            names or tags, in units of length over conductivity: the potential jumps by R times the flux
+            through the interface (Kapitza or charge-transfer resistance). Infinite: nothing passes. Between
+            zero and 1e-8 edges of a cell over its conductivity, round-off keeps the solver from converging.
         petsc_options: options of the Krylov solver.
     Returns:
-        The tensor and what it was computed with. Along axes where perfect conductors go through the cell, it is
-        infinite, with a warning in the log; see :meth:`CellProblem.solve`.
+        The tensor and what it was computed with. Along axes where perfect conductors go through the cell, it
+        is infinite, with a warning in the log; see :meth:`CellProblem.solve`.
     Raises:
         ValueError: a phase without a conductivity or a conductivity without a phase, negative values, a
             tensor that is not symmetric and positive definite, an interface that is not between two phases, a

@@ -27,9 +27,9 @@ class FluxProblem:
     Args:
         cell, kappa, degree, conductors, insulators, resistances, petsc_options: as for `CellProblem`.
     Raises:
-        ValueError: on every rank; an insulator on the boundary, or a region there that nothing connects with the
-            others (no finite potential drives a flux through it: the apparent conductivity is zero), or a κ of
-            another shape.
+        ValueError: on every rank; an insulator on the boundary, or a region there that nothing connects with
+            the others (no finite potential drives a flux through it: the apparent conductivity is zero), or
+            a κ of another shape.
     Source: Huet (1990), J. Mech. Phys. Solids 38, 813, doi:10.1016/0022-5096(90)90041-2.
     """
 
@@ -82,8 +82,8 @@ class FluxProblem:
         self._fluxes = [
             [fem.form(self.flux(ufl.grad(w))[i] * self.dx) for w in self.potentials] for i in range(d)
         ]
-        self.tensor = np.full((d, d), np.nan)
-        self.flux_tensor = np.full((d, d), np.nan)
+        self.tensor: npt.NDArray[np.float64] = np.full((d, d), np.nan)
+        self.flux_tensor: npt.NDArray[np.float64] = np.full((d, d), np.nan)
 
     @property
     def iterations(self) -> int:
@@ -107,7 +107,7 @@ class FluxProblem:
         return ufl.dot(self.kappa, gradient) if self.kappa.ufl_shape else self.kappa * gradient
 
     def local_fields(self) -> list[Any]:
-        """The gradients for a unit of mean gradient along each axis, Σⱼ Dⱼᵢ ∇uⱼ, as UFL. After :meth:`solve`."""
+        """After :meth:`solve`, the gradients for a unit of mean gradient along an axis, Σⱼ Dⱼᵢ ∇uⱼ, as UFL."""
         d = self.cell.dim
         return [
             sum(float(self.tensor[j, i]) * ufl.grad(self.potentials[j]) for j in range(d)) for i in range(d)
@@ -117,14 +117,14 @@ class FluxProblem:
         """Assemble with the present κ and solve for all directions, from the present potentials.
 
         Returns:
-            Apparent tensor D = S⁻¹, d×d, symmetric. `flux_tensor` has the mean flux over the mean gradient, which
-            differs by the solver's residual only; with perfect conductors, the flux in which is not known, it
-            is D.
+            Apparent tensor D = S⁻¹, d×d, symmetric. `flux_tensor` has the mean flux over the mean gradient,
+            which differs by the solver's residual only; with perfect conductors, the flux in which is not
+            known, it is D.
         Raises:
             ValueError: a region on the boundary that nothing connects with the others.
             RuntimeError: the solver did not converge.
         """
-        d, comm = self.cell.dim, self.cell.mesh.comm
+        comm = self.cell.mesh.comm
         self.solver.assemble()
         loads = [assemble_dual(load) for load in self._loads]
         self._check_balance(loads)
@@ -135,7 +135,7 @@ class FluxProblem:
             self.solver.solve(b, u)
         S = comm.allreduce(np.array([[row @ owned(u) for u in self.potentials] for row in rows]))
         S /= self.cell.volume
-        inverse = np.linalg.inv(S)
+        inverse: npt.NDArray[np.float64] = np.linalg.inv(S)
         self.tensor = 0.5 * (inverse + inverse.T)
         self.flux_tensor = self.tensor
         if self.space.conductors is None:

@@ -49,10 +49,10 @@ class CellProblem:
     has a meaning, and only that is returned).
 
     Where the mesh leaves phases out, these are exact insulators: no flux enters them, and they count in |Y|.
-    In perfect conductors eᵢ + ∇χᵢ = 0: χᵢ = gᵢ plus a constant for each of their connected parts, with a lift gᵢ
-    (:class:`fetopo.transport.conductors.Conductors`). Where such a part goes on for ever along eᵢ, or connects
-    given potentials that differ, Dᵢᵢ is infinite. At interfaces with a resistance R the energy has the further term
-    1/|Y| ∫_Γ (1/R) [χᵢ] [χⱼ] dS.
+    In perfect conductors eᵢ + ∇χᵢ = 0: χᵢ = gᵢ plus a constant for each of their connected parts, with a
+    lift gᵢ (:class:`fetopo.transport.conductors.Conductors`). Where such a part goes on for ever along eᵢ,
+    or connects given potentials that differ, Dᵢᵢ is infinite. At interfaces with a resistance R the energy
+    has the further term 1/|Y| ∫_Γ (1/R) [χᵢ] [χⱼ] dS.
 
     Args:
         cell: the cell with its mesh.
@@ -114,8 +114,8 @@ class CellProblem:
             for j in range(i, d)
             if i == j or self.kappa.ufl_shape or self.lifts
         }
-        self.tensor = np.full((d, d), np.nan)
-        self.flux_tensor = np.full((d, d), np.nan)
+        self.tensor: npt.NDArray[np.float64] = np.full((d, d), np.nan)
+        self.flux_tensor: npt.NDArray[np.float64] = np.full((d, d), np.nan)
 
     def _group(self, petsc_options: PetscOptions | None) -> list[_Group]:
         """One matrix for each set of boundary conditions."""
@@ -224,7 +224,7 @@ class CellProblem:
         d, interfaces = self.cell.dim, self.space.interfaces
         if (0, 1) not in self._means:
             return global_sum(self._means[0, 0]) * np.eye(d)
-        mean = np.empty((d, d))
+        mean: npt.NDArray[np.float64] = np.empty((d, d))
         for (i, j), form in self._means.items():
             value = global_sum(form)
             if self.lifts is not None and interfaces is not None:
@@ -232,7 +232,7 @@ class CellProblem:
             mean[i, j] = mean[j, i] = value
         return mean
 
-    def _known(self, tensor: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def _known(self, tensor: npt.NDArray) -> npt.NDArray[np.float64]:
         """Without what has no meaning, with what is infinite."""
         if self.boundary == "mixed":
             tensor = np.diag(np.diag(tensor))

@@ -1,4 +1,4 @@
-"""The space of the potentials of a cell: which of its degrees of freedom are one, which are two, which are held."""
+"""The space of the potentials of a cell: which degrees of freedom are one, which are two, which are held."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ Index = npt.NDArray[np.int32]
 
 
 class CellSpace:
-    """Lagrange space of a cell: periodic or not, broken at resistive interfaces, merged in perfect conductors.
+    """Lagrange space of a cell: periodic or not, broken at resistive interfaces, merged in conductors.
 
     Args:
         cell: the cell.
         degree: polynomial degree.
         periodic: whether opposite faces are identified.
-        conductors, insulators: tags of the phases that conduct perfectly, and of those in the mesh that do not.
+        conductors, insulators: tags of the phases that conduct perfectly, and of those in the mesh that do
+            not.
         resistances: of interfaces, by pairs of tags.
     """
 
@@ -118,8 +119,7 @@ class CellSpace:
         return label_components(self.V, self._cells, self._links())
 
     def interface_matrices(self, bcs: list[Any]) -> tuple[Any, Any] | None:
-        """PETSc matrices of the interface term, with zero rows and columns where `bcs` hold, the second one for a
-        preconditioner."""
+        """PETSc matrices of the interface term, zero where `bcs` hold; the second for a preconditioner."""
         if self.interfaces is None:
             return None
         imap = self.V.dofmap.index_map
