@@ -107,7 +107,7 @@ class FluxProblem:
         return ufl.dot(self.kappa, gradient) if self.kappa.ufl_shape else self.kappa * gradient
 
     def local_fields(self) -> list[Any]:
-        """After :meth:`solve`, the gradients for a unit of mean gradient along an axis, Σⱼ Dⱼᵢ ∇uⱼ, as UFL."""
+        """After :meth:`solve`, the gradients for a unit of mean gradient along an axis, Σⱼ Dⱼᵢ ∇uⱼ, UFL."""
         d = self.cell.dim
         return [
             sum(float(self.tensor[j, i]) * ufl.grad(self.potentials[j]) for j in range(d)) for i in range(d)
