@@ -113,8 +113,9 @@ class TestDiscs:
 @pytest.mark.mpi
 class TestSpheres:
     def test_simple_cubic(self, comm):
-        assert accurate(comm, "sc", 0.4, (0.0, 10.0, np.inf)).max() < TOLERANCE[3]
+        assert accurate(comm, "sc", 0.4, (0.0, np.inf)).max() < TOLERANCE[3]
 
+    @pytest.mark.slow
     def test_body_centred_with_resistance(self, comm):
         assert accurate(comm, "bcc", 0.5, (10.0,), resistance=0.05).max() < TOLERANCE[3]
 

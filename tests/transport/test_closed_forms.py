@@ -58,7 +58,7 @@ class TestCorners:
         """Graded with a power above 1/λ the full order of the degree returns."""
         linear = self.errors(comm, checkerboard, 4.0, 2.0, (16, 32, 64), 3)
         assert np.log2(linear[1] / linear[2]) == pytest.approx(2, abs=0.1)
-        quadratic = self.errors(comm, checkerboard, 4.0, 2.0, (16, 32, 64), 4, 2)
+        quadratic = self.errors(comm, checkerboard, 4.0, 2.0, (8, 16, 32), 4, 2)
         assert np.log2(quadratic[1] / quadratic[2]) > 3.5
         assert 0 < quadratic[2] < 1e-4
 
@@ -109,8 +109,11 @@ class TestDuality:
 class TestNeutralInclusions:
     """Hashin: a coated ball in a matrix of its own effective conductivity changes nothing outside."""
 
-    @pytest.mark.parametrize(("core", "shell"), [(10.0, 1.0), (0.0, 3.0), (np.inf, 1.0), (0.1, 2.0)])
-    @pytest.mark.parametrize("dim", [2, 3])
+    @pytest.mark.parametrize(
+        ("dim", "core", "shell"),
+        [(2, 10.0, 1.0), (2, 0.0, 3.0), (2, np.inf, 1.0), (2, 0.1, 2.0), (3, 10.0, 1.0)]
+        + [pytest.param(3, *k, marks=pytest.mark.slow) for k in ((0.0, 3.0), (np.inf, 1.0), (0.1, 2.0))],
+    )
     def test_coated(self, comm, dim, core, shell):
         pytest.importorskip("gmsh", reason="Gmsh's Python module is not installed")
         from fetopo.microstructure.geometry import gmsh_cell
