@@ -150,3 +150,53 @@ def to_ghosts(imap: Any, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]
     vector.array[: imap.size_local] = values
     vector.scatter_forward()
     return vector.array.astype(np.int64)
+
+
+def merged_space(V: Any, masters: npt.NDArray[np.int64]) -> tuple[Any, npt.NDArray[np.int32]]:
+    """The space `V` with degrees of freedom identified: each owned one with its master.
+
+    Args:
+        V: scalar space.
+        masters: global number of the master of each owned degree of freedom; a master is its own.
+    Returns:
+        The space, and the new local index of each old one.
+    """
+    renumbered, local = _renumber(V.mesh.comm, V.dofmap.index_map, masters)
+    return space_with_dofs(V, renumbered, local[V.dofmap.list]), local
+
+
+def facet_pairs(
+    comm: MPI.Intracomm, midpoints: npt.NDArray, phases: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Phase on the other side of facets.
+
+    Args:
+        comm: communicator; every side of a facet is handed in by one rank.
+        midpoints: of the facets, shape (n, d), in units of the cell, on periodic faces those of the lower
+            one.
+        phases: phase of the cell on this side, shape (n,).
+    Returns:
+        Phase of the cell on the other side, the facet's own where there is none, shape (n,).
+    """
+    other = np.asarray(phases, dtype=np.int64).copy()
+    found = np.zeros(len(other), dtype=bool)
+    for shift in _SHIFTS:
+        key = np.floor(midpoints * _STEPS + shift).astype(np.int64)
+        key = np.pad(key, ((0, 0), (0, 3 - key.shape[1])))
+        mixed = (key * np.array([73856093, 19349663, 83492791])).sum(axis=1)
+        destination = np.abs(mixed) % comm.size
+        order = np.argsort(destination, kind="stable")
+        rows, counts = _exchange(comm, destination, np.column_stack([key, phases]))
+        _, inverse, size = np.unique(rows[:, :3], axis=0, return_inverse=True, return_counts=True)
+        inverse = inverse.reshape(-1)
+        # Of two sides each has the sum less its own.
+        total = np.zeros(size.size, dtype=np.int64)
+        np.add.at(total, inverse, rows[:, 3])
+        paired = size[inverse] == 2
+        source = np.repeat(np.arange(comm.size), counts)
+        answer, _ = _exchange(comm, source, np.column_stack([total[inverse] - rows[:, 3], paired]))
+        across, ok = np.empty_like(other), np.zeros(len(other), dtype=np.int64)
+        across[order], ok[order] = answer[:, 0], answer[:, 1]
+        new = (ok == 1) & ~found
+        other[new], found[new] = across[new], True
+    return other

@@ -34,6 +34,8 @@ class LinearSolver:
         a: bilinear form; coefficients may change between calls of :meth:`assemble`.
         bcs: Dirichlet conditions; their rows and columns become those of the identity.
         nullspace: function that spans the null space of the matrix, if it is singular.
+        added: PETSc matrix that is added to that of the form, with zero rows where `bcs` hold, and the one
+            that multigrid sees in its place.
         petsc_options: options of the Krylov solver, over the defaults; with a `ksp_type` or `pc_type` they
             replace the defaults. `{"retry": False}` makes a solver that stalls an error.
         petsc_options_prefix: prefix under which the command line can change them (`-fetopo_retry 0` too);
@@ -46,11 +48,13 @@ class LinearSolver:
         bcs: Sequence[Any] = (),
         *,
         nullspace: fem.Function | None = None,
+        added: tuple[Any, Any] | None = None,
         petsc_options: PetscOptions | None = None,
         petsc_options_prefix: str = "fetopo_",
     ) -> None:
         self.a = fem.form(a)
         self.bcs = list(bcs)
+        self._added = added
         self.A = fem_petsc.create_matrix(self.a)
         self.iterations = 0
         comm = self.A.comm
@@ -73,6 +77,7 @@ class LinearSolver:
         self.symmetric: bool | None = None
         self._rtol: float | None = None
         self._pinned: Any = None
+        self._substitute: Any = None
         self.ksp: Any = None
         self._attempts = self._ladder(symmetric=True)
         self._begin(0)
@@ -102,7 +107,7 @@ class LinearSolver:
         if self.ksp is not None:
             self.ksp.destroy()
         self.ksp = PETSc.KSP().create(self.A.comm)
-        self._set_operators(attempt.pinned)
+        self._set_operators()
         prefix = self._prefix + ("retry_" if index else "")
         self.ksp.setOptionsPrefix(prefix)
         database = PETSc.Options()
@@ -121,16 +126,20 @@ class LinearSolver:
             self.ksp.setTolerances(rtol=self._rtol)
         self.ksp.setInitialGuessNonzero(self.ksp.getType() != PETSc.KSP.Type.PREONLY)
 
-    def _set_operators(self, pinned: bool) -> None:
-        if not (pinned and self.A.assembled):
-            self.ksp.setOperators(self.A)
+    def _set_operators(self) -> None:
+        """Give the solver its matrix and the one its preconditioner is made from."""
+        attempt = self._attempts[self._index]
+        factorises = attempt.options.get("pc_type") in ("lu", "cholesky")
+        base = self.A if factorises or self._substitute is None else self._substitute
+        if not (attempt.pinned and self.A.assembled):
+            self.ksp.setOperators(self.A, base)
             return
-        if self._pinned is None:
-            self._pinned = self.A.duplicate(copy=True)
+        if self._pinned is None or self._substitute is not None:
+            self._pinned = base.duplicate(copy=True)
             self._pinned.setNullSpace(PETSc.NullSpace())
         else:
-            self.A.copy(self._pinned, PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
-        diagonal = self.A.getDiagonal()
+            base.copy(self._pinned, PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
+        diagonal = base.getDiagonal()
         weight = self._nullspace.getVecs()[0].copy()
         weight.abs()
         weight.pointwiseMult(weight, diagonal)
@@ -149,6 +158,13 @@ class LinearSolver:
         self.A.zeroEntries()
         fem_petsc.assemble_matrix(self.A, self.a, self.bcs)
         self.A.assemble()
+        if self._added is not None:
+            different = PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN
+            self._substitute = self.A.copy()
+            for matrix, added in zip((self.A, self._substitute), self._added, strict=True):
+                matrix.axpy(1.0, added, different)
+                if self._nullspace is not None:
+                    matrix.setNullSpace(self._nullspace)
         if self.symmetric is None:
             self.symmetric = self._seems_symmetric()
             if not self.symmetric and not self.chosen:
@@ -156,7 +172,7 @@ class LinearSolver:
                 self._attempts = self._ladder(symmetric=False)
             self._begin(self._index)
             return
-        self._set_operators(self._attempts[self._index].pinned)
+        self._set_operators()
 
     def use(self, ksp_type: str) -> None:
         """Change the Krylov method."""

@@ -87,7 +87,7 @@ def test_one_dof_of_every_island_is_pinned(comm):
     mask[1, 1] = mask[9:11, 1] = True
     mask[4:7, 4:8] = True
     V = space(comm, mask)
-    pinned, indicator = pin_islands(V)
+    pinned, indicator, _ = pin_islands(V)
     _, component = label_components(V)
     imap = V.dofmap.index_map
     owned = imap.size_local
@@ -102,6 +102,6 @@ def test_one_dof_of_every_island_is_pinned(comm):
 
 
 def test_nothing_is_pinned_without_islands(comm):
-    pinned, indicator = pin_islands(space(comm, np.ones((4, 4), dtype=bool)))
+    pinned, indicator, _ = pin_islands(space(comm, np.ones((4, 4), dtype=bool)))
     assert comm.allreduce(pinned.size) == 0
     assert (indicator == 1).all()

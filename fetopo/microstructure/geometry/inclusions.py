@@ -97,7 +97,7 @@ def inclusion_cell(
         centers, radii, lengths = packing.centers, packing.radii, packing.lengths
     if radii is None:
         raise ValueError("radii are missing: expected one number, or one per centre")
-    balls = _checked_balls(centers, radii, lengths)
+    balls = checked_balls(centers, radii, lengths)
     dim = len(balls.lengths)
     fine, floor = _checked_sizes(mesh_size, interface_size, gap_size)
     names, kinds = _checked_phases(phases, matrix, len(balls.centers))
@@ -197,7 +197,7 @@ def _corners(balls: Balls, origin: Sequence[float] | None) -> list[Field]:
     return first + list(corners)
 
 
-def _checked_balls(centers: Any, radii: Any, lengths: Any) -> Balls:
+def checked_balls(centers: Any, radii: Any, lengths: Any) -> Balls:
     centers = np.atleast_2d(np.asarray(centers, dtype=float))
     n, dim = centers.shape if centers.ndim == 2 else (0, 0)
     if dim not in (2, 3) or n == 0 or not np.isfinite(centers).all():
