@@ -191,6 +191,14 @@ class TestExists:
         assert exists(2 * np.eye(2), (0.5, 0.5), (2, 2)).ok
         assert not exists(2.1 * np.eye(2), (0.5, 0.5), (2, 2)).ok
 
+    @pytest.mark.parametrize("difference", [1e-13, 1e-10, 1e-8, 1e-6])
+    def test_phases_that_hardly_differ(self, difference):
+        """A laminate of them, as computed."""
+        k = (1000.0, 1000.0 * (1 - difference))
+        h, a = wiener((0.5, 0.5), k)
+        assert exists(np.diag([h, a]), (0.5, 0.5), k).ok
+        assert not exists(1000.1 * np.eye(2), (0.5, 0.5), k).ok
+
     def test_round_off_in_a_computed_tensor_is_forgiven(self):
         assert exists([[2.0, 1e-17], [-1e-16, 2.0]], (0.5, 0.5), (1, 4)).ok
 
