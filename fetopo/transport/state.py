@@ -31,6 +31,53 @@ def default_options(tdim: int, rtol: float = 1e-10) -> dict[str, Any]:
     }
 
 
+def set_options(
+    ksp: Any, options: dict[str, Any], chosen: PetscOptions | None, prefix: str, singular: bool, size: int
+) -> dict[str, Any]:
+    """Configure a Krylov solver: defaults, over them what the caller chose, over both the command line.
+
+    Args:
+        options: the defaults; none of them stay if the caller chooses another method or preconditioner.
+        singular: whether the matrix has a null space.
+        size: rows of the matrix.
+    Returns:
+        The options used, those of the command line apart.
+    """
+    options = dict(options)
+    if singular:
+        # The default on the coarsest level, elimination, divides by zero when a singular matrix
+        # happens to be singular to the last bit.
+        options["pc_hypre_boomeramg_relax_type_coarse"] = "symmetric-SOR/Jacobi"
+        if size < 64:
+            # A matrix that small is the coarsest level itself, and is eliminated all the same.
+            options["pc_type"] = "jacobi"
+    if chosen is not None:
+        if {"ksp_type", "pc_type"} & set(chosen):
+            options = {}
+        options |= chosen
+    ksp.setOptionsPrefix(prefix)
+    database = PETSc.Options()
+    # What the command line says under the prefix wins.
+    added = [key for key in options if not database.hasName(prefix + key)]
+    for key in added:
+        database[prefix + key] = options[key]
+    ksp.setFromOptions()
+    for key in added:
+        database.delValue(prefix + key)
+    return options
+
+
+def raise_if_diverged(ksp: Any) -> None:
+    """Raise RuntimeError, on every rank, if the last solve did not converge."""
+    reason = ksp.getConvergedReason()
+    if reason < 0:
+        names = {v: k for k, v in vars(PETSc.KSP.ConvergedReason).items() if isinstance(v, int)}
+        raise RuntimeError(
+            f"the linear solver stopped after {ksp.getIterationNumber()} iterations without converging "
+            f"({names.get(reason, reason)}, residual {ksp.getResidualNorm():.3g})"
+        )
+
+
 class LinearSolver:
     """A bilinear form, its matrix and a Krylov solver, for many right-hand sides.
 
@@ -64,32 +111,15 @@ class LinearSolver:
             self.A.setNullSpace(self._nullspace)
         self.ksp = PETSc.KSP().create(comm)
         self.ksp.setOperators(self.A)
-        self._set_options(petsc_options, petsc_options_prefix)
+        self.options = set_options(
+            self.ksp,
+            default_options(self.a.mesh.topology.dim),
+            petsc_options,
+            petsc_options_prefix,
+            nullspace is not None,
+            self.A.getSize()[0],
+        )
         self.ksp.setInitialGuessNonzero(self.ksp.getType() != PETSc.KSP.Type.PREONLY)
-
-    def _set_options(self, petsc_options: PetscOptions | None, prefix: str) -> None:
-        options = default_options(self.a.mesh.topology.dim)
-        if self._nullspace is not None:
-            # The default on the coarsest level, elimination, divides by zero when a singular matrix
-            # happens to be singular to the last bit.
-            options["pc_hypre_boomeramg_relax_type_coarse"] = "symmetric-SOR/Jacobi"
-            if self.A.getSize()[0] < 64:
-                # A matrix that small is the coarsest level itself, and is eliminated all the same.
-                options["pc_type"] = "jacobi"
-        if petsc_options is not None:
-            if {"ksp_type", "pc_type"} & set(petsc_options):
-                options = {}
-            options |= petsc_options
-        self.options = options
-        self.ksp.setOptionsPrefix(prefix)
-        database = PETSc.Options()
-        # What the command line says under the prefix wins.
-        added = [key for key in options if not database.hasName(prefix + key)]
-        for key in added:
-            database[prefix + key] = options[key]
-        self.ksp.setFromOptions()
-        for key in added:
-            database.delValue(prefix + key)
 
     def assemble(self) -> None:
         """Assemble the matrix with the present coefficients."""
@@ -123,15 +153,10 @@ class LinearSolver:
             self._nullspace.remove(rhs)
         (self.ksp.solveTranspose if transpose else self.ksp.solve)(rhs, x)
         u.x.scatter_forward()
-        reason, used = self.ksp.getConvergedReason(), self.ksp.getIterationNumber()
+        used = self.ksp.getIterationNumber()
         rhs.destroy()
         x.destroy()
-        if reason < 0:
-            names = {v: k for k, v in vars(PETSc.KSP.ConvergedReason).items() if isinstance(v, int)}
-            raise RuntimeError(
-                f"the linear solver stopped after {used} iterations without converging "
-                f"({names.get(reason, reason)}, residual {self.ksp.getResidualNorm():.3g})"
-            )
+        raise_if_diverged(self.ksp)
         self.iterations += used
         return int(used)
 
