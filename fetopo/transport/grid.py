@@ -61,6 +61,12 @@ class Grid:
         return pad(self.comm, np.asarray(self.kappa.values), self.periodic, 0)
 
 
+def grid_of(kappa: Slab, sides: Sequence[float], periodic: Sequence[bool]) -> Grid:
+    """A grid whose lengths are relative to the longest side of a voxel, so that numbers stay near one."""
+    h = np.asarray(sides, dtype=float)
+    return Grid(kappa, h / h.max(), tuple(periodic))
+
+
 def pad(comm: Any, rows: Array, periodic: Sequence[bool], fill: float) -> Array:
     """An array distributed by rows with the layer of entries around the own rows. Collective."""
     counts = comm.allgather(len(rows))
@@ -114,6 +120,7 @@ def to_petsc(
     """Matrix from the columns and values of its own rows, shape (rows, entries); column −1 is no entry.
 
     Args:
+        columns: increasing in each row, unless `repeated`.
         repeated: whether a row may hold a column twice or out of order, as around periodic faces.
     """
     keep = (columns >= 0) & (values != 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,9 +95,11 @@ def solve_flux(
     length: dict[tuple[int, int], Array] = {}
     columns = np.empty((own, 2 * dim + 1), dtype=numbers.dtype)
     values = np.zeros((own, 2 * dim + 1))
-    columns[:, -1] = shifted(numbers, (1,) * dim, shape)[used]
+    columns[:, dim] = shifted(numbers, (1,) * dim, shape)[used]
     unpinned = pad(comm, _fill(used, free, False), grid.periodic, False) if pinned is not None else None
-    for k, (a, side) in enumerate((a, side) for a in range(dim) for side in (0, 1)):
+    for a, side in ((a, side) for a in range(dim) for side in (0, 1)):
+        # In increasing order of the columns: the row's own is in the middle.
+        k = 2 * dim - a if side else a
         offset = [1] * dim
         offset[a] = 2 * side
         beside = shifted(padded, offset, shape)[used]
@@ -117,12 +118,12 @@ def solve_flux(
             length[a, side][at_face] = h[a] / 2
         columns[:, k] = shifted(numbers, offset, shape)[used]
         values[:, k] = -grid.area(a) * t[a, side]
-        values[:, -1] -= values[:, k]
+        values[:, dim] -= values[:, k]
         if unpinned is not None:
             values[~shifted(unpinned, offset, shape)[used], k] = 0.0
-    values[values[:, -1] == 0, -1] = 1.0
+    values[values[:, dim] == 0, dim] = 1.0
     if pinned is not None:
-        values[~free, :-1] = 0.0
+        values[np.ix_(~free, np.arange(2 * dim + 1) != dim)] = 0.0
     A, _ = to_petsc(comm, columns, values, total, repeated=any(grid.periodic))
     del columns, values
 
@@ -208,9 +209,3 @@ def _planes(grid: Grid, used: Array, field: dict[tuple[int, int], Array], axis: 
         flux[0] = _fill(used, field[axis, 0], 0.0).sum(axis=across)[0]
     cells = float(np.prod([n for a, n in enumerate(grid.shape) if a != axis]))
     return np.asarray(grid.comm.allreduce(flux)) / cells
-
-
-def grid_of(kappa: Any, sides: Sequence[float], periodic: Sequence[bool]) -> Grid:
-    """A grid whose lengths are relative to the longest side of a voxel, so that numbers stay near one."""
-    h = np.asarray(sides, dtype=float)
-    return Grid(kappa, h / h.max(), tuple(periodic))

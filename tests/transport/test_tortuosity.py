@@ -101,7 +101,7 @@ class TestRandom:
 
     def test_concentration(self, comm):
         """1 on the first face, 0 on the last, between them inside."""
-        (result,) = tortuosity(comm, porous((10, 9)), [1])
+        (result,) = tortuosity(comm, porous((10, 9)), [1], solution=True)
         c = result.solution
         x = c.function_space.tabulate_dof_coordinates()[:, 1]
         n = c.x.array.size
