@@ -45,13 +45,15 @@ def flux_bound(mean: Array, energy: Array, imbalance: Array) -> npt.NDArray[np.f
     """Lower bound of a tensor from fluxes: see :meth:`FluxSolution.lower_bound`."""
     d = len(mean)
     values, vectors = np.linalg.eigh(energy)
-    good = values > 1e-14 * max(values.max(), 1e-300)
+    worst = float(np.max(imbalance))
+    # Any fluxes serve: those that carry no more than what is unbalanced are left out.
+    good = values > max(4 * d * worst, 1e-14 * float(values.max()))
     inverse = (vectors[:, good] / values[good]) @ vectors[:, good].T
     c = inverse @ mean.T
     bound = mean @ c
     bound = 0.5 * (bound + bound.T)
     # ε = ε_j bounds ∫(div σⱼ) χ_ξ for unit ξ; the last term is for round-off in sums of millions of terms.
-    loss = 2 * float(np.max(imbalance)) * d * float(np.linalg.norm(c, 2)) + 1e-13 * float(np.trace(bound))
+    loss = 2 * worst * d * float(np.linalg.norm(c, 2)) + 1e-13 * float(np.trace(bound))
     bound -= loss * np.eye(d)
     return np.maximum(bound, 0.0) if d == 1 else bound
 

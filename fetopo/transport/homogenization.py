@@ -190,7 +190,7 @@ def effective_conductivity(
             tensor that is not symmetric and positive definite; on every rank.
         RuntimeError: the solver did not converge.
     """
-    values = _checked(cell, conductivity)
+    values = checked_conductivity(cell, conductivity)
     conducting = [tag for tag, value in values.items() if np.any(value)]
     if not conducting:
         raise ValueError("no phase conducts: all conductivities are zero")
@@ -217,7 +217,8 @@ def conductivity_field(cell: UnitCell, values: Mapping[int, npt.NDArray]) -> fem
     return kappa
 
 
-def _checked(cell: UnitCell, conductivity: Conductivity) -> dict[int, npt.NDArray]:
+def checked_conductivity(cell: UnitCell, conductivity: Conductivity) -> dict[int, npt.NDArray]:
+    """Conductivity of each phase by tag, after the checks that :func:`effective_conductivity` promises."""
     d, present = cell.dim, cell.tags()
     values = {cell.tag(phase): np.asarray(value, dtype=float) for phase, value in conductivity.items()}
     if set(values) != set(present):

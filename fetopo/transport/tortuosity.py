@@ -45,7 +45,7 @@ class Tortuosity:
             lower one comes from the flux of finite volumes, which is in balance in every voxel, and whose
             complementary energy the exact flux makes least; what the solver left unbalanced is taken off.
             None if only the elements were asked for.
-        best_estimate: a value between the bounds, (1−w) and w of the way in their logarithms with w = 0.45:
+        best_estimate: a value between the bounds, (1−w) and w of the way in their logarithms with w = 0.44:
             where it tends to when voxels are split (docs/tortuosity.md). Without bounds, None.
         finite_volumes: D_eff/D₀ that two-point finite volumes give, as PoreSpy, TauFactor and PuMA do: no
             bound by itself. None like the bounds.
