@@ -113,6 +113,7 @@ def enclose(
             raise NotImplementedError("on voxels the interval is for conductivities that are numbers")
         numbers = {tag: float(value) for tag, value in values.items()}
         lower, upper, imbalance = voxel_bounds(cell, numbers, axis, petsc_options)
+        lower, upper = _outward(lower, upper, max(numbers.values()))
         conventions = {"sides": sides, "elements": "trilinear and finite volumes, one per voxel"}
         best = between(lower, upper, VOXEL_WEIGHT)
         return Enclosure(lower, upper, best, imbalance, None, cell, conventions)
@@ -137,9 +138,7 @@ def _on_simplices(
     dx = ufl.Measure("dx", domain=mesh, metadata={"quadrature_degree": 0})
     tight = {"ksp_rtol": 1e-11} | dict(petsc_options or {})
     linear, _, swing = _correctors(cell, kappa, ("Lagrange", 1), axis, petsc_options, dx)
-    crouzeix, residual, _ = _correctors(
-        cell, kappa, basix.ufl.element("CR", name, 1), axis, tight, dx
-    )
+    crouzeix, residual, _ = _correctors(cell, kappa, basix.ufl.element("CR", name, 1), axis, tight, dx)
     e = [ufl.as_vector([float(i == j) for j in range(dim)]) for i in directions]
     local = [e_i + ufl.grad(chi) for e_i, chi in zip(e, linear, strict=True)]
     balanced = [e_i + ufl.grad(chi) for e_i, chi in zip(e, crouzeix, strict=True)]
@@ -157,7 +156,11 @@ def _on_simplices(
     # about what the discrete corrector varies by, of which twice is taken.
     reach = float(cell.lengths[axis]) if axis is not None else swing
     imbalance = residual * reach / cell.volume
-    lower = flux_bound(mean, energy, np.array([imbalance]))
+    lower, upper = _outward(
+        flux_bound(mean, energy, np.array([imbalance])),
+        upper,
+        max(comm.allgather(float(np.abs(kappa.x.array).max(initial=0.0)))),
+    )
 
     w = ufl.TestFunction(fem.functionspace(mesh, ("DG", 0)))
     gap = fem.Function(w.ufl_function_space(), name="gap")
@@ -174,6 +177,12 @@ def _on_simplices(
     best = between(lower, upper)
     get_logger(__name__, comm).info("solver's imbalance takes %.2g off the lower bound", imbalance)
     return Enclosure(lower, upper, best, imbalance, gap, cell, conventions)
+
+
+def _outward(lower: npt.NDArray, upper: npt.NDArray, largest: float) -> tuple[npt.NDArray, npt.NDArray]:
+    """Bounds with room for round-off: sums of terms as large as the largest conductivity cancel."""
+    room = 1e-14 * largest * np.eye(len(lower))
+    return lower - room, upper + room
 
 
 def _flux(kappa: Any, gradient: Any) -> Any:

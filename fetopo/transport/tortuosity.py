@@ -92,7 +92,9 @@ class Tortuosity:
         """
         return self.relative_diffusivity if self.best_estimate is None else self.best_estimate
 
-    def to_pybamm(self, electrode: str = "Negative electrode", phase: str = "electrolyte") -> dict[str, float]:
+    def to_pybamm(
+        self, electrode: str = "Negative electrode", phase: str = "electrolyte"
+    ) -> dict[str, float]:
         """Parameters of PyBaMM that carry this result, from the transport efficiency.
 
         PyBaMM uses the exponent b in 𝓑 = ε^b, or with the option {"transport efficiency": "tortuosity factor"}
@@ -223,9 +225,7 @@ def _along(
     if removed:
         log.info("axis %d: %d voxels of isolated regions removed", axis, removed)
     through = mask.like(part.through)
-    grid = grid_of(
-        through, mask.voxel_size, [sides == "periodic" and a != axis for a in range(mask.dim)]
-    )
+    grid = grid_of(through, mask.voxel_size, [sides == "periodic" and a != axis for a in range(mask.dim)])
     primal = solve_elements(grid, axis, {"ksp_rtol": 1e-6} | options)
     value, iterations = primal.conductivity, primal.iterations
     lower = best = plain = None
