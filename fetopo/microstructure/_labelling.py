@@ -92,7 +92,7 @@ def label_slab(slab: Slab, periodic: Sequence[bool] = ()) -> Labelling:
         told = slab.comm.allgather(
             (planes[0] if len(planes) and ends[0] else None, planes[1] if len(planes) and ends[1] else None)
         )
-        low = [one for one, _ in told if one is not None][0]
+        low = next(one for one, _ in told if one is not None)
         high = [other for _, other in told if other is not None][-1]
         links = np.concatenate([links, _contacts(high, low)])
     tables = comm.allgather((own.size[shared], own.touched[shared], links))

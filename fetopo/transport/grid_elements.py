@@ -37,7 +37,7 @@ class _Sums:
         self.parts: dict[tuple[int, ...], Array] = {(): padded}
         dim = len(shape)
         for axis in range(dim):
-            grown = {}
+            grown: dict[tuple[int, ...], Array] = {}
             for key, part in self.parts.items():
                 n = shape[axis]
                 low = part[(slice(None),) * axis + (slice(0, n),)]
@@ -117,7 +117,7 @@ def solve_elements(grid: Grid, axis: int, petsc_options: PetscOptions | None = N
     phi[free] = chi
     voxel_volume = float(np.prod(h))
     every = _layers(grid, axis, np.asarray(grid.kappa.values, dtype=float)) * voxel_volume / h[axis]
-    flux = np.zeros(grid.shape[axis])
+    flux: Array = np.zeros(grid.shape[axis])
     others = tuple(a for a in range(dim) if a != axis)
     up, down = (phi * behind).sum(axis=others), (phi * ahead).sum(axis=others)
     np.add.at(flux, place[place > 0] - 1, up[place > 0])

@@ -89,7 +89,7 @@ def solve_flux(
     numbers, own, total = number(comm, used, grid.periodic)
     kappa = middle[used]
     first = grid.kappa.first * int(np.prod(shape[1:], dtype=np.int64))
-    free = np.ones(own, dtype=bool)
+    free: Array = np.ones(own, dtype=bool)
     if pinned is not None and pinned.size:
         free = ~np.isin(first + np.flatnonzero(used), pinned)
 

@@ -38,7 +38,7 @@ class Tortuosity:
         axis: direction of transport (array axis).
         porosity: volume fraction ε of the phase, isolated regions included.
         percolating_fraction: share of the phase that connects the two faces; the rest is removed.
-        isolated_regions: voxels removed, in clusters that reach one of the two faces or none.
+        isolated_voxels: voxels removed, in clusters that reach one of the two faces or none.
         relative_diffusivity: D_eff/D₀ by trilinear elements, one per voxel.
         lower_bound, upper_bound: hold D_eff/D₀ of the voxel geometry for certain. The upper one is that of
             the elements: their concentration is continuous, and the energy of the exact one is least. The
@@ -64,7 +64,7 @@ class Tortuosity:
     axis: int
     porosity: float
     percolating_fraction: float
-    isolated_regions: int
+    isolated_voxels: int
     relative_diffusivity: float
     lower_bound: float | None
     upper_bound: float
@@ -97,8 +97,8 @@ class Tortuosity:
     ) -> dict[str, float]:
         """Parameters of PyBaMM that carry this result, from the transport efficiency.
 
-        PyBaMM uses the exponent b in 𝓑 = ε^b, or with the option {"transport efficiency": "tortuosity factor"}
-        the factor τ in 𝓑 = ε/τ; both are here and say the same, with the total porosity.
+        PyBaMM uses the exponent b in 𝓑 = ε^b, or with the option "transport efficiency" set to
+        "tortuosity factor" the factor τ in 𝓑 = ε/τ; both are here and say the same, with the total porosity.
 
         Args:
             electrode: "Negative electrode", "Positive electrode" or "Separator".
