@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -34,9 +34,9 @@ def tortuosity(
 ) -> None:
     """Effective diffusivity and tortuosity factor of a phase, along each axis.
 
-    Fixed concentrations on two opposite faces, no flux through the others or periodic ones. The exact value of
-    the voxel geometry lies between lower_bound, from finite volumes, and upper_bound, from trilinear elements;
-    relative_diffusivity is that of the elements. Lists have one entry per axis computed, named in "axes".
+    Fixed concentrations on two opposite faces, no flux through the others or periodic ones. The exact value
+    of the voxel geometry lies between lower_bound, from finite volumes, and upper_bound, from trilinear
+    elements; relative_diffusivity is that of the elements. Lists have one entry per axis, named in "axes".
     """
     from mpi4py import MPI
 
@@ -54,7 +54,8 @@ def tortuosity(
         return _axes(axis, slab.dim), slab.mask(phase)
 
     axes, mask = collective(load)
-    results = solve(comm, mask, axes, sides=sides, bounds=bounds)
+    around = cast(Literal["no flux", "periodic"], sides)
+    results = solve(comm, mask, axes, sides=around, bounds=bounds)
     values = {
         "axes": [r.axis for r in results],
         "porosity": results[0].porosity,

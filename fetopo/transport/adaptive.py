@@ -62,7 +62,7 @@ def enclose_adaptively(
     """
     if not (width > 0 and 0 < fraction <= 1 and max_cells > 0):
         raise ValueError(
-            f"width {width}, fraction {fraction}, max_cells {max_cells}: expected positive, fraction at most 1"
+            f"width {width}, fraction {fraction}, max_cells {max_cells}: expected positive, fraction ≤ 1"
         )
     if cell.mesh.topology.cell_name() not in ("triangle", "tetrahedron"):
         raise NotImplementedError(

@@ -105,7 +105,7 @@ def solve_elements(grid: Grid, axis: int, petsc_options: PetscOptions | None = N
     ahead, behind = (sums[tuple(side if a == axis else 0 for a in range(dim))] for side in (1, -1))
     share = grid.area(axis) / 2 ** (dim - 1)
     b = share * (ahead[free] - behind[free]).astype(float)
-    chi = np.zeros(own)
+    chi: Array = np.zeros(own)
     iterations, energy = 0, 0.0
     if total:
         solver = GridSolver(A, dim, singular=False, petsc_options=petsc_options)

@@ -306,12 +306,14 @@ def test_real_images(comm, name):
     """Finite volumes as TauFactor, which fixes the potential where we do, and PoreSpy, which does not."""
     results = tortuosity(comm, real_pores(name))
     for r, porespy, taufactor in zip(results, *PEERS[name], strict=True):
-        assert r.finite_volumes == pytest.approx(taufactor, abs=6e-5)
+        assert r.finite_volumes == pytest.approx(taufactor, abs=7e-6)
         assert r.finite_volumes == pytest.approx(porespy, rel=7e-3)
         assert r.finite_volumes < r.lower_bound < r.best_estimate < r.upper_bound
         assert r.flux_imbalance < 1e-5
     if name == "nmc":
-        assert [r.relative_diffusivity for r in results] == pytest.approx([0.14115, 0.16931, 0.16072], abs=5e-6)
+        assert [r.relative_diffusivity for r in results] == pytest.approx(
+            [0.14115, 0.16931, 0.16072], abs=5e-6
+        )
         assert all(r.upper_bound / r.lower_bound < 1.05 for r in results)
         assert results[0].lower_bound == pytest.approx(0.13483, abs=5e-6)
 
