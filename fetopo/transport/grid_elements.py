@@ -129,7 +129,7 @@ def solve_elements(grid: Grid, axis: int, petsc_options: PetscOptions | None = N
     coordinate = place * h[axis] / (h[axis] * grid.shape[axis])
     potential = np.where(used, 1 - coordinate[across] - phi / (h[axis] * grid.shape[axis]), np.nan)
     area = grid.volume / (h[axis] * grid.shape[axis])
-    return ElementSolution((mean + energy) / grid.volume, flux / area, iterations, potential)
+    return ElementSolution(float(mean + energy) / grid.volume, flux / area, iterations, potential)
 
 
 def _layers(grid: Grid, axis: int, values: Array) -> Any:
