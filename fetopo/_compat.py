@@ -47,6 +47,31 @@ def create_submesh(mesh: Any, cells: npt.NDArray[np.int32]) -> tuple[Any, npt.ND
     return submesh, cell_map.sub_topology_to_topology(here, False)
 
 
+def refine(mesh: Any, edges: npt.NDArray[np.int32]) -> tuple[Any, npt.NDArray[np.int32]]:
+    """Simplices refined where `edges` are marked, each staying on its rank, and the parent of each cell."""
+    option = dolfinx.mesh.RefinementOption.parent_cell
+    fine, parent, _ = dolfinx.mesh.refine(mesh, edges, None, option)
+    tdim, comm = mesh.topology.dim, mesh.comm
+    imap = fine.topology.index_map(tdim)
+    number = imap.size_local + imap.num_ghosts
+    # The parents are in the order in which the cells were made, not in that of the mesh made of them; which
+    # of the two is meant is not documented, but a child lies in its parent.
+    made = np.asarray(fine.topology.original_cell_index)[:number] - (comm.exscan(len(parent)) or 0)
+    centre = dolfinx.mesh.compute_midpoints(fine, tdim, np.arange(number, dtype=np.int32))
+    for order in (made, np.arange(number)):
+        inside = bool(((order >= 0) & (order < len(parent))).all())
+        if inside:
+            found = np.asarray(parent)[order].astype(np.int32)
+            corners = mesh.geometry.x[geometry_dofmap(mesh)[found]]
+            slack = 1e-9 * np.ptp(corners, axis=1).max(initial=0.0)
+            inside = bool(
+                ((centre >= corners.min(axis=1) - slack) & (centre <= corners.max(axis=1) + slack)).all()
+            )
+        if comm.allreduce(inside, MPI.LAND):
+            return fine, found
+    raise RuntimeError("the parents of the refined cells are not where the children are")
+
+
 def geometry_dofmap(mesh: Any) -> npt.NDArray[np.int32]:
     """Nodes of each local cell."""
     return mesh.geometry.dofmap if VERSION < (0, 11) else mesh.geometry.dofmaps[0]

@@ -123,6 +123,9 @@ def test_tortuosity_of_a_straight_channel(channel, ranks):
     values = json.loads(done.stdout)
     assert values["porosity"] == 0.25
     assert values["relative_diffusivity"] == pytest.approx([0.25, 0, 0], abs=1e-9)
+    for key in ("lower_bound", "best_estimate", "upper_bound", "finite_volumes"):
+        assert values[key] == pytest.approx([0.25, 0, 0], abs=1e-9)
+    assert values["conventions"]["sides"] == "no flux"
     # An infinite factor is null: JSON knows no infinity.
     assert values["tortuosity_factor"][0] == pytest.approx(1)
     assert values["tortuosity_factor"][1:] == [None, None]
@@ -194,6 +197,7 @@ def test_bad_case_is_one_sentence_and_exit_code_2(tmp_path, text, key, ranks):
         (("tortuosity", "nowhere.tif"), "nowhere.tif"),
         (("tortuosity", ELECTRODE, "--phase", 9), "phase 9"),
         (("tortuosity", ELECTRODE, "--axis", 3), "--axis"),
+        (("tortuosity", ELECTRODE, "--sides", "open"), "--sides"),
         (("characterize", ELECTRODE, "--crop", 65), "crop"),
         (("characterize", ELECTRODE, "--no-such-option"), "--no-such-option"),
         (("design", "nowhere.toml", "--output", "out"), "nowhere.toml"),

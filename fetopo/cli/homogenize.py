@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fetopo.cli._common import Crop, Dtype, InputError, Json, Shape, VoxelSize, collective, emit, parse_shape
+from fetopo.cli._common import Crop, Dtype, Json, Shape, VoxelSize, collective, emit, parse_shape
 
 
 def homogenize(
@@ -25,12 +24,14 @@ def homogenize(
         list[str],
         typer.Option(
             help="LABEL=VALUE, once for each phase: its label (in meshes also its name) and a number. 0 is "
-            "an exact insulator.",
+            "an exact insulator, inf a perfect conductor.",
             metavar="LABEL=VALUE",
             show_default=False,
         ),
     ],
-    boundary: Annotated[str, typer.Option(help="Boundary condition of the cell.")] = "periodic",
+    boundary: Annotated[
+        str, typer.Option(help="Conditions on the faces: periodic, linear, uniform_flux or mixed.")
+    ] = "periodic",
     degree: Annotated[int, typer.Option(help="Polynomial degree.", min=1, max=4)] = 1,
     crop: Crop = None,
     shape: Shape = None,
@@ -50,15 +51,10 @@ def homogenize(
 
     comm = MPI.COMM_WORLD
     values = collective(lambda: _conductivities(conductivity))
-    options: dict[str, Any] = {"degree": degree}
-    if boundary != "periodic":
-        if "boundary" not in inspect.signature(effective_conductivity).parameters:
-            raise InputError(f"--boundary must be periodic, found {boundary!r}")
-        options["boundary"] = boundary
 
     def solve() -> Any:
         cell = _cell(comm, path, crop=crop, shape=shape, dtype=dtype, voxel_size=voxel_size)
-        result = effective_conductivity(cell, values, **options)
+        result = effective_conductivity(cell, values, boundary=boundary, degree=degree)
         return cell, result, _fractions(cell)
 
     cell, result, fractions = collective(solve)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -25,6 +25,8 @@ def tortuosity(
     phase: Phase = 0,
     axis: Annotated[str, typer.Option(help="0, 1, 2 or all.")] = "all",
     crop: Crop = None,
+    sides: Annotated[str, typer.Option(help="The other faces: 'no flux' or 'periodic'.")] = "no flux",
+    bounds: Annotated[bool, typer.Option(help="Find the lower bound too.")] = True,
     shape: Shape = None,
     dtype: Dtype = None,
     voxel_size: VoxelSize = None,
@@ -32,9 +34,9 @@ def tortuosity(
 ) -> None:
     """Effective diffusivity and tortuosity factor of a phase, along each axis.
 
-    Fixed concentrations on two opposite faces, no flux through the others; trilinear elements, one per voxel:
-    the relative diffusivity is an upper bound of the voxel geometry's exact value. Lists have one entry per
-    axis computed, named in "axes".
+    Fixed concentrations on two opposite faces, no flux through the others or periodic ones. The exact value
+    of the voxel geometry lies between lower_bound, from finite volumes, and upper_bound, from trilinear
+    elements; relative_diffusivity is that of the elements. Lists have one entry per axis, named in "axes".
     """
     from mpi4py import MPI
 
@@ -47,34 +49,40 @@ def tortuosity(
         # Every rank reads its own rows: the image may be larger than the memory of one.
         sizes = None if shape is None else parse_shape(shape)
         slab = read_slabs(comm, image, crop=crop, voxel_size=voxel_size, shape=sizes, dtype=dtype)
+        if sides not in ("no flux", "periodic"):
+            raise ValueError(f"--sides must be 'no flux' or 'periodic', found {sides!r}")
         return _axes(axis, slab.dim), slab.mask(phase)
 
     axes, mask = collective(load)
-    results = solve(comm, mask, axes)
+    around = cast(Literal["no flux", "periodic"], sides)
+    results = solve(comm, mask, axes, sides=around, bounds=bounds)
     values = {
         "axes": [r.axis for r in results],
         "porosity": results[0].porosity,
         "percolating_fraction": [r.percolating_fraction for r in results],
         "relative_diffusivity": [r.relative_diffusivity for r in results],
-        "upper_bound": [r.relative_diffusivity for r in results],
+        "lower_bound": [r.lower_bound for r in results],
+        "upper_bound": [r.upper_bound for r in results],
+        "best_estimate": [r.best_estimate for r in results],
+        "finite_volumes": [r.finite_volumes for r in results],
         "tortuosity_factor": [r.tortuosity_factor for r in results],
         "bruggeman_exponent": [r.bruggeman_exponent for r in results],
-        "conventions": {
-            "porosity": "total",
-            "sides": "no flux",
-            "potential": "at the face",
-            "elements": "trilinear, one per voxel",
-        },
+        "percolating_porosity": [r.percolating_porosity for r in results],
+        "isolated_voxels": [r.isolated_voxels for r in results],
+        "flux_imbalance": [r.flux_imbalance for r in results],
+        "conventions": dict(results[0].conventions),
     }
 
     def text() -> str:
-        head = f"{image.name}: phase {phase}, porosity {results[0].porosity:.4f}"
-        rows = ["axis   D/D₀      τ         α       percolating"]
+        head = f"{image.name}: phase {phase}, porosity {results[0].porosity:.4f}, sides {sides}"
+        rows = ["axis   D/D₀      exact value in       estimate  τ         α       percolating"]
         for r in results:
             exponent = "–" if r.bruggeman_exponent is None else f"{r.bruggeman_exponent:.3f}"
+            low = "       " if r.lower_bound is None else f"{r.lower_bound:.5f}"
+            best = "–" if r.best_estimate is None else f"{r.best_estimate:.5f}"
             rows.append(
-                f"{r.axis:4d}   {r.relative_diffusivity:.5f}   {r.tortuosity_factor:<8.4f}  {exponent:<6}  "
-                f"{r.percolating_fraction:.4f}"
+                f"{r.axis:4d}   {r.relative_diffusivity:.5f}   [{low}, {r.upper_bound:.5f}]   {best:<7}   "
+                f"{r.tortuosity_factor:<8.4f}  {exponent:<6}  {r.percolating_fraction:.4f}"
             )
         return "\n".join([head, *rows])
 

@@ -7,7 +7,7 @@ is told to the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -65,16 +65,20 @@ class Labelling:
         return found
 
 
-def label_mask(mask: Mask) -> Labelling:
-    """Clusters of the phase of an image, or of a slab's own rows."""
-    return _own(mask, True, True)[0]
+def label_mask(mask: Mask, periodic: Sequence[bool] = ()) -> Labelling:
+    """Clusters of the phase of an image, or of a slab's own rows.
+
+    Args:
+        periodic: per axis, whether voxels on opposite faces touch; none when empty.
+    """
+    return _own(mask, True, True, periodic)[0]
 
 
-def label_slab(slab: Slab) -> Labelling:
-    """Clusters of a phase that is spread over ranks. Collective."""
+def label_slab(slab: Slab, periodic: Sequence[bool] = ()) -> Labelling:
+    """Clusters of a phase that is spread over ranks (see `label_mask`). Collective."""
     comm = slab.comm
     ends = slab.first == 0, slab.first + len(slab.values) == slab.shape[0]
-    own, top, bottom = _own(slab.values, *ends)
+    own, top, bottom = _own(slab.values, *ends, (False, *periodic[1:]))
     # Of the clusters here, those that meet another slab, by numbers over all ranks.
     shared: Ints = np.unique(np.concatenate([top[top >= 0], bottom[bottom >= 0]]))
     offset = sum(comm.allgather(shared.size)[: comm.rank])
@@ -83,6 +87,14 @@ def label_slab(slab: Slab) -> Labelling:
     planes = np.stack([number[top], number[bottom]])[: 2 * len(slab.values)]
     above, _ = slab.neighbours(planes)
     links = np.zeros((0, 2), dtype=np.int64) if above is None else _contacts(above, planes[0])
+    if any(periodic[:1]):
+        # The ranks with the first and the last row tell their planes.
+        told = slab.comm.allgather(
+            (planes[0] if len(planes) and ends[0] else None, planes[1] if len(planes) and ends[1] else None)
+        )
+        low = next(one for one, _ in told if one is not None)
+        high = [other for _, other in told if other is not None][-1]
+        links = np.concatenate([links, _contacts(high, low)])
     tables = comm.allgather((own.size[shared], own.touched[shared], links))
     sizes = np.concatenate([table[0] for table in tables])
     touched = np.concatenate([table[1] for table in tables])
@@ -97,7 +109,9 @@ def label_slab(slab: Slab) -> Labelling:
     return Labelling(own.mask, own.cluster, size, where, counted)
 
 
-def _own(mask: Mask, is_first: bool, is_last: bool) -> tuple[Labelling, Ints, Ints]:
+def _own(
+    mask: Mask, is_first: bool, is_last: bool, periodic: Sequence[bool] = ()
+) -> tuple[Labelling, Ints, Ints]:
     """Clusters of the rows at hand, and on the first and the last row the cluster of each voxel, else −1."""
     dim = mask.ndim
     sizes: list[Any] = [np.zeros(0, dtype=np.int64)]
@@ -116,6 +130,10 @@ def _own(mask: Mask, is_first: bool, is_last: bool) -> tuple[Labelling, Ints, In
                 faces[labels.take(0, axis), axis] |= 1
             if axis > 0 or (is_last and rows.stop == len(mask)):
                 faces[labels.take(-1, axis), axis] |= 2
+        for axis in range(1, dim):
+            if any(periodic[axis : axis + 1]):
+                ends = [labels.take(end, axis).astype(np.int64) + (start - 1) for end in (0, -1)]
+                links.append(_contacts(*(np.where(end >= start, end, -1) for end in ends)))
         sizes.append(size[1:])
         touched.append(faces[1:])
         first = np.where(labels[0] > 0, labels[0] + np.int64(start - 1), -1)
@@ -125,6 +143,8 @@ def _own(mask: Mask, is_first: bool, is_last: bool) -> tuple[Labelling, Ints, In
             links.append(_contacts(bottom, first))
         bottom = np.where(labels[-1] > 0, labels[-1] + np.int64(start - 1), -1)
         start += count
+    if any(periodic[:1]):
+        links.append(_contacts(bottom, top))
     count, cluster = _components(np.concatenate(links), start)
     size, faces = _gathered(cluster, count, np.concatenate(sizes), np.concatenate(touched))
     number = np.append(cluster, -1)

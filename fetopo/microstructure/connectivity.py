@@ -55,7 +55,9 @@ class Connectivity:
         return self.percolating / max(1, self.voxels)
 
 
-def connectivity(mask: npt.ArrayLike | Slab, axes: Sequence[int] | None = None) -> list[Connectivity]:
+def connectivity(
+    mask: npt.ArrayLike | Slab, axes: Sequence[int] | None = None, *, periodic: Sequence[bool] = ()
+) -> list[Connectivity]:
     """Classify the clusters of a phase along several axes, with one labelling.
 
     The phase is labelled in blocks of rows, so that little more memory is needed than the mask takes. Of an
@@ -65,9 +67,11 @@ def connectivity(mask: npt.ArrayLike | Slab, axes: Sequence[int] | None = None) 
     Args:
         mask: Voxels of the phase, or the slab of it that this rank has.
         axes: Axes to test; all when None.
+        periodic: Per axis, whether voxels on opposite faces touch each other; by default on none.
 
     Raises:
-        ValueError: The mask is not boolean, not 2D or 3D, or empty, or an axis does not exist.
+        ValueError: The mask is not boolean, not 2D or 3D, or empty, or an axis does not exist, or `periodic`
+            has another length.
     """
     slab = mask if isinstance(mask, Slab) else None
     values = np.asarray(mask.values if isinstance(mask, Slab) else mask)
@@ -78,7 +82,9 @@ def connectivity(mask: npt.ArrayLike | Slab, axes: Sequence[int] | None = None) 
     for axis in axes:
         if not 0 <= axis < len(shape):
             raise ValueError(f"axis is {axis}: expected 0 to {len(shape) - 1}")
-    found = label_mask(values) if slab is None else label_slab(slab)
+    if len(periodic) not in (0, len(shape)):
+        raise ValueError(f"periodic is {tuple(periodic)}: expected one value per axis, {len(shape)}")
+    found = label_mask(values, periodic) if slab is None else label_slab(slab, periodic)
     faces = np.array([0, 1, 1, 2])[found.touched[found.counted]]
     size = found.size[found.counted]
     counts = [[int(size[faces[:, axis] == n].sum()) for n in range(3)] + [size.size] for axis in axes]

@@ -125,12 +125,14 @@ def local_fields(
         bins: classes of the histograms, from 0 to the 99.9th percentile.
     Raises:
         ValueError: a load that is not an axis or d numbers, zero or not finite; a result in which nothing
-            flows; shares out of range.
+            flows or without its concentration; shares out of range.
     Source: Hill (1963), J. Mech. Phys. Solids 11, 357, doi:10.1016/0022-5096(63)90036-X; second moments from
     derivatives: Bergman (1978), Phys. Rep. 43, 377, doi:10.1016/0370-1573(78)90009-1.
     """
     options: dict[str, Any] = {"percentiles": percentiles, "worst": worst, "bins": bins}
     if isinstance(result, Tortuosity):
+        if result.relative_diffusivity > 0 and result.solution is None:
+            raise ValueError("this result was made without its concentration: call tortuosity(…, solution=True)")
         if result.solution is None or result.cell is None:
             raise ValueError(f"the phase does not connect the faces of axis {result.axis}: nothing flows")
         E: npt.NDArray[np.float64] = np.zeros(result.cell.dim)

@@ -25,7 +25,7 @@ def periodic_space(V: Any, lower: npt.ArrayLike, upper: npt.ArrayLike, *, comple
     """The space `V` with the degrees of freedom on opposite faces of a box identified.
 
     Args:
-        V: scalar Lagrange space.
+        V: scalar Lagrange or Crouzeix–Raviart space.
         lower, upper: corners of the cell, shape (d,); every axis is periodic.
         complete: whether each degree of freedom on a face must find a partner. Set it to False on a
             mesh of some phases only, where a pore may end at a solid across the seam.
@@ -38,9 +38,32 @@ def periodic_space(V: Any, lower: npt.ArrayLike, upper: npt.ArrayLike, *, comple
     if V.dofmap.bs != 1:
         raise NotImplementedError("periodic spaces of vector-valued elements are not supported")
     comm, imap = V.mesh.comm, V.dofmap.index_map
+    x = V.tabulate_dof_coordinates()[: imap.size_local]
+    renumbered, local, lonely = identify(comm, imap, x, lower, upper)
+    if complete and lonely:
+        raise ValueError(
+            f"opposite faces of the cell are not meshed alike: {lonely} degrees of freedom on its boundary "
+            "have no partner on the face across"
+        )
+    return space_with_dofs(V, renumbered, local[V.dofmap.list])
+
+
+def identify(
+    comm: MPI.Intracomm, imap: Any, points: npt.NDArray, lower: npt.ArrayLike, upper: npt.ArrayLike
+) -> tuple[Any, npt.NDArray[np.int32], int]:
+    """Make one of all indices whose points lie at the same place of a periodic box. Collective.
+
+    Args:
+        imap: index map of what is identified: degrees of freedom, edges.
+        points: places of the owned indices, shape (owned, 3).
+        lower, upper: corners of the box, shape (d,).
+    Returns:
+        Index map of those that remain, the new local index of each local index, and how many indices on the
+        boundary have no partner.
+    """
     owned = imap.size_local
     lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
-    x = V.tabulate_dof_coordinates()[:owned, : lower.size]
+    x = points[:, : lower.size]
     on_low = np.isclose(x, lower, rtol=0, atol=1e-9 * (upper - lower))
     on_high = np.isclose(x, upper, rtol=0, atol=1e-9 * (upper - lower))
     faces = np.flatnonzero((on_low | on_high).any(axis=1))
@@ -50,15 +73,10 @@ def periodic_space(V: Any, lower: npt.ArrayLike, upper: npt.ArrayLike, *, comple
     master, group = _match(comm, scaled, first + faces)
     expected = 2 ** (on_low | on_high)[faces].sum(axis=1)
     lonely = int(comm.allreduce(int((group != expected).sum())))
-    if complete and lonely:
-        raise ValueError(
-            f"opposite faces of the cell are not meshed alike: {lonely} degrees of freedom on its boundary "
-            "have no partner on the face across"
-        )
     masters = np.arange(first, first + owned, dtype=np.int64)
     masters[faces] = master
     renumbered, local = _renumber(comm, imap, masters)
-    return space_with_dofs(V, renumbered, local[V.dofmap.list])
+    return renumbered, local, lonely
 
 
 def _exchange(

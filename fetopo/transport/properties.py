@@ -37,7 +37,7 @@ def through_diffusivity(phase: int | Iterable[int], axis: int = 0, **options: An
         mask = voxels_of(window, wanted)
         if not mask.any() or not next(iter(connectivity(mask, [axis]))).percolating:
             return 0.0
-        return tortuosity(MPI.COMM_SELF, mask, [axis], **options)[0].relative_diffusivity
+        return tortuosity(MPI.COMM_SELF, mask, [axis], bounds=False, **options)[0].relative_diffusivity
 
     return property_of
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from petsc4py import PETSc
+
 #: Unknowns up to which factorising costs about as much as algebraic multigrid, by dimension.
 DIRECT_BELOW = {1: 50_000, 2: 50_000, 3: 2_000}
 
@@ -103,3 +105,57 @@ def ladder(
     if size <= DIRECT_BELOW[tdim]:
         return [direct, *between]
     return [Attempt("algebraic multigrid (hypre)", multigrid), *between, direct]
+
+
+def multigrid_options(tdim: int, *, singular: bool = False, size: int | None = None) -> dict[str, Any]:
+    """Conjugate gradients with BoomerAMG for a symmetric matrix that no ladder stands behind.
+
+    Args:
+        tdim: dimension.
+        singular: whether the matrix has a null space.
+        size: unknowns over all ranks.
+    """
+    options = {"ksp_type": "cg", "ksp_rtol": 1e-10, "ksp_max_it": 1000} | hypre_options(tdim)
+    if singular:
+        # The default on the coarsest level, elimination, divides by zero when a singular matrix
+        # happens to be singular to the last bit.
+        options["pc_hypre_boomeramg_relax_type_coarse"] = "symmetric-SOR/Jacobi"
+        if size is not None and size < 64:
+            # A matrix that small is the coarsest level itself, and is eliminated all the same.
+            options["pc_type"] = "jacobi"
+    return options
+
+
+def over(defaults: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Options a user chose over the defaults; of those none stay if a method or preconditioner is chosen."""
+    chosen = chosen or {}
+    return dict(chosen) if {"ksp_type", "pc_type"} & set(chosen) else dict(defaults) | dict(chosen)
+
+
+def configure(ksp: Any, options: Mapping[str, Any], prefix: str) -> None:
+    """Give a Krylov solver its options; what the command line says under the prefix wins."""
+    ksp.setOptionsPrefix(prefix)
+    database = PETSc.Options()
+    added = [key for key in options if not database.hasName(prefix + key)]
+    for key in added:
+        database[prefix + key] = options[key]
+    ksp.setFromOptions()
+    factorises = ksp.getPC().getType() in ("lu", "cholesky")
+    matrix = ksp.getOperators()[0]
+    if factorises and matrix.assembled and options.get("pc_factor_mat_solver_type") == "mumps":
+        # Options of MUMPS are read when the factor is made.
+        ksp.setUp()
+    for key in added:
+        database.delValue(prefix + key)
+
+
+def stalled(ksp: Any) -> str | None:
+    """What went wrong in the last solve, or None."""
+    reason = ksp.getConvergedReason()
+    if reason >= 0:
+        return None
+    names = {v: k for k, v in vars(PETSc.KSP.ConvergedReason).items() if isinstance(v, int)}
+    return (
+        f"stopped after {ksp.getIterationNumber()} iterations without converging "
+        f"({names.get(reason, reason)}, residual {ksp.getResidualNorm():.3g})"
+    )

@@ -14,7 +14,7 @@ from petsc4py import PETSc
 
 from fetopo._compat import petsc_vector
 from fetopo._mpi import get_logger
-from fetopo.transport.solvers import Attempt, ladder
+from fetopo.transport.solvers import Attempt, configure, ladder, stalled
 
 PetscOptions = Mapping[str, Any]
 
@@ -108,20 +108,7 @@ class LinearSolver:
             self.ksp.destroy()
         self.ksp = PETSc.KSP().create(self.A.comm)
         self._set_operators()
-        prefix = self._prefix + ("retry_" if index else "")
-        self.ksp.setOptionsPrefix(prefix)
-        database = PETSc.Options()
-        # What the command line says under the prefix wins.
-        added = [key for key in options if not database.hasName(prefix + key)]
-        for key in added:
-            database[prefix + key] = options[key]
-        self.ksp.setFromOptions()
-        factorises = self.ksp.getPC().getType() in ("lu", "cholesky")
-        if factorises and self.A.assembled and options.get("pc_factor_mat_solver_type") == "mumps":
-            # Options of MUMPS are read when the factor is made.
-            self.ksp.setUp()
-        for key in added:
-            database.delValue(prefix + key)
+        configure(self.ksp, options, self._prefix + ("retry_" if index else ""))
         if self._rtol is not None:
             self.ksp.setTolerances(rtol=self._rtol)
         self.ksp.setInitialGuessNonzero(self.ksp.getType() != PETSc.KSP.Type.PREONLY)
@@ -229,14 +216,7 @@ class LinearSolver:
             (self.ksp.solveTranspose if transpose else self.ksp.solve)(rhs, x)
         except PETSc.Error as error:
             return f"failed (PETSc error {error.ierr})"
-        reason = self.ksp.getConvergedReason()
-        if reason >= 0:
-            return None
-        names = {v: k for k, v in vars(PETSc.KSP.ConvergedReason).items() if isinstance(v, int)}
-        return (
-            f"stopped after {self.ksp.getIterationNumber()} iterations without converging "
-            f"({names.get(reason, reason)}, residual {self.ksp.getResidualNorm():.3g})"
-        )
+        return stalled(self.ksp)
 
     def _seems_symmetric(self, tolerance: float = 1e-11) -> bool:
         """Whether x·Ay = y·Ax for two vectors without structure: two products instead of a transpose."""

@@ -155,7 +155,7 @@ class TestThroughFeature:
     def test_straight_channel(self, comm):
         mask = np.zeros((6, 5), dtype=bool)
         mask[:, 1:3] = True
-        (result,) = tortuosity(comm, mask, [0])
+        (result,) = tortuosity(comm, mask, [0], solution=True)
         fields = local_fields(result)
         (phase,) = fields.phases.values()
         assert phase.field.mean == pytest.approx(1)
@@ -167,7 +167,7 @@ class TestThroughFeature:
     @pytest.mark.parametrize("shape", [(20, 18), (8, 7, 6)])
     def test_energy(self, comm, shape):
         mask = np.random.default_rng(1).random(shape) < 0.75
-        for result in tortuosity(comm, mask, petsc_options={"ksp_rtol": 1e-11}):
+        for result in tortuosity(comm, mask, petsc_options={"ksp_rtol": 1e-11}, solution=True):
             fields = local_fields(result)
             length = shape[result.axis]
             assert fields.hill_mandel_error < 1e-9
@@ -179,7 +179,7 @@ class TestThroughFeature:
         mask = np.zeros((60, 21), dtype=bool)
         mask[:20] = mask[40:] = True
         mask[20:40, 10] = True
-        (result,) = tortuosity(comm, mask, [0], petsc_options={"ksp_rtol": 1e-11})
+        (result,) = tortuosity(comm, mask, [0], petsc_options={"ksp_rtol": 1e-11}, solution=True)
         fields = local_fields(result, worst=20 / mask.sum())
         # All of the flux, 21 voxels wide, goes through one.
         amplification = 21 * result.relative_diffusivity
@@ -195,7 +195,7 @@ class TestThroughFeature:
     def test_nothing_percolates(self, comm):
         mask = np.zeros((4, 4), dtype=bool)
         mask[0] = True
-        (result,) = tortuosity(comm, mask, [0])
+        (result,) = tortuosity(comm, mask, [0], solution=True)
         with pytest.raises(ValueError, match="axis 0: nothing flows"):
             local_fields(result)
 

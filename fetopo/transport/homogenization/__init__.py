@@ -3,12 +3,16 @@
 Conduction stands for any linear transport with a flux −κ∇u: heat, electric charge, diffusion.
 """
 
-from fetopo.transport.homogenization.conductivity import Conductivity, conductivity_field
+from fetopo.transport.homogenization.conductivity import (
+    Conductivity,
+    checked_conductivity,
+    conductivity_field,
+)
 from fetopo.transport.homogenization.effective import EffectiveConductivity, effective_conductivity
 from fetopo.transport.homogenization.flux import FluxProblem
 from fetopo.transport.homogenization.problem import CellProblem
 
 __all__ = [
-    "CellProblem", "Conductivity", "EffectiveConductivity", "FluxProblem", "conductivity_field",
-    "effective_conductivity",
+    "CellProblem", "Conductivity", "EffectiveConductivity", "FluxProblem", "checked_conductivity",
+    "conductivity_field", "effective_conductivity",
 ]  # fmt: skip

@@ -137,3 +137,18 @@ def checked(cell: UnitCell, conductivity: Conductivity) -> dict[int, Any]:
                 f"the conductivity tensor of phase {tag} must be symmetric positive definite, found {value}"
             )
     return values
+
+
+def checked_conductivity(cell: UnitCell, conductivity: Conductivity) -> dict[int, npt.NDArray]:
+    """Conductivities by tag where only finite numbers and tensors, constant in each phase, will do.
+
+    Raises:
+        ValueError: of `checked`; an infinite conductivity or one that varies in space.
+    """
+    values = checked(cell, conductivity)
+    for tag, value in values.items():
+        if not (isinstance(value, np.ndarray) and np.isfinite(value).all()):
+            raise ValueError(
+                f"the conductivity of phase {tag} must be a finite number or tensor here, found {value}"
+            )
+    return values
