@@ -132,7 +132,9 @@ def local_fields(
     options: dict[str, Any] = {"percentiles": percentiles, "worst": worst, "bins": bins}
     if isinstance(result, Tortuosity):
         if result.relative_diffusivity > 0 and result.solution is None:
-            raise ValueError("this result was made without its concentration: call tortuosity(…, solution=True)")
+            raise ValueError(
+                "this result was made without its concentration: call tortuosity(…, solution=True)"
+            )
         if result.solution is None or result.cell is None:
             raise ValueError(f"the phase does not connect the faces of axis {result.axis}: nothing flows")
         E: npt.NDArray[np.float64] = np.zeros(result.cell.dim)

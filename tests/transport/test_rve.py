@@ -172,6 +172,22 @@ class TestProperties:
         ]
         assert np.trace(found[1]) < np.trace(found[0]) * (1 - 1e-4)
 
+    @pytest.mark.parametrize("shape", [(16, 12), (6, 6, 6)])
+    def test_boundary_conditions_are_ordered(self, comm, shape):
+        """Window by window: uniform flux ≤ periodic ≤ linear potential, and mixed conditions between."""
+        found = {
+            boundary: window_study(
+                comm, channels(shape), effective({0: 1, 1: 9, 2: 3}, boundary=boundary), (3,), limit=8
+            ).samples[0]
+            for boundary in ("uniform_flux", "periodic", "mixed", "linear")
+        }
+        ends = found["linear"] - found["uniform_flux"]
+        assert np.linalg.eigvalsh(ends).min() > 1e-3
+        for low, high in (("uniform_flux", "periodic"), ("periodic", "linear")):
+            assert np.linalg.eigvalsh(found[high] - found[low]).min() > -1e-9
+        for low, high in (("uniform_flux", "mixed"), ("mixed", "linear")):
+            assert np.diagonal(found[high] - found[low], axis1=1, axis2=2).min() > -1e-9
+
     def test_insulators_and_closed_windows(self, comm):
         image = np.zeros((12, 12), dtype=int)
         image[:6, 2] = 1

@@ -276,3 +276,18 @@ def test_nothing_flows(comm):
         local_fields(result, 0)
     assert local_fields(result, 1).phases[0].field.mean == pytest.approx(1)
     assert MPI.COMM_WORLD.allreduce(1) == comm.size
+
+
+@pytest.mark.parametrize("boundary", ["linear", "uniform_flux"])
+@pytest.mark.parametrize("shape", [(10, 9), (5, 4, 6)])
+def test_other_conditions_balance_too(comm, shape, boundary):
+    """Hill and Mandel: linear potentials and uniform fluxes do macroscopic work alone."""
+    cell = voxel_cell(comm, random_image(shape))
+    result = effective_conductivity(cell, K, boundary=boundary, petsc_options={"ksp_rtol": 1e-12})
+    E = np.arange(1.0, len(shape) + 1)
+    fields = local_fields(result, E)
+    assert fields.hill_mandel_error < 1e-8
+    assert fields.mean_flux == pytest.approx(result.tensor @ E, rel=1e-8)
+    assert fields.macroscopic_energy == pytest.approx(E @ result.tensor @ E, rel=1e-8)
+    assert sum(phase.dissipation for phase in fields.phases.values()) == pytest.approx(1)
+    assert len(local_fields(result, 0).phases) == 3
