@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,30 +15,10 @@ from dolfinx.fem import petsc as fem_petsc
 
 from fetopo._mpi import get_logger, require
 from fetopo.microstructure.mesh import UnitCell
-from fetopo.transport.homogenization import conductivity_field
+from fetopo.transport.conditions import Fixed, Inflow, coefficient, facets_of
 from fetopo.transport.quadrature import is_piecewise_constant, measure
 from fetopo.transport.state import LinearSolver, PetscOptions, assemble_dual, global_sum, owned
 from fetopo.transport.timestep import DIAGONAL, SDIRK2, TR_BDF2, Method, TimeOptions, next_factor
-
-Value = float | Callable[[float], float]
-#: A part of the boundary: marker of (3, n) points, facet tag or its name, None for all of it.
-Where = Callable[[npt.NDArray], npt.NDArray] | int | str | None
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """Concentration on a part of the boundary: a number or a function of time (in s); `where` as in Where."""
-
-    value: Value
-    where: Where = None
-
-
-@dataclass(frozen=True)
-class Inflow:
-    """Flux density into the body through a part of the boundary, D ∂c/∂n: a number or a function of time."""
-
-    value: Value
-    where: Where = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +94,7 @@ class TransientDiffusion:
     ) -> None:
         self.cell, self.conditions = cell, tuple(conditions)
         mesh = cell.mesh
-        D, a = _coefficient("diffusivity", cell, diffusivity), _coefficient("storage", cell, storage)
+        D, a = coefficient("diffusivity", cell, diffusivity), coefficient("storage", cell, storage)
         simple = is_piecewise_constant(D) and is_piecewise_constant(a)
         dx = measure(mesh, 2 * degree, cell) if simple else ufl.dx(mesh)
         self.V = V = fem.functionspace(mesh, ("Lagrange", degree))
@@ -125,7 +105,7 @@ class TransientDiffusion:
         self._loads: list[npt.NDArray[np.float64] | None] = []
         claimed = np.full(self.c.x.array.size, -1)
         for i, condition in enumerate(self.conditions):
-            facets = _facets(cell, condition.where)
+            facets = facets_of(cell, condition.where)
             if isinstance(condition, Fixed):
                 claimed[fem.locate_dofs_topological(V, mesh.topology.dim - 1, facets)] = i
                 self._loads.append(None)
@@ -398,44 +378,3 @@ class TransientDiffusion:
 
 def _combined(weights: Sequence[float], parts: Sequence[npt.NDArray]) -> npt.NDArray[np.float64]:
     return np.tensordot(np.asarray(weights), np.asarray(parts), axes=1)
-
-
-def _coefficient(name: str, cell: UnitCell, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        by_tag = {cell.tag(phase): np.asarray(number, dtype=float) for phase, number in value.items()}
-        if set(by_tag) != set(cell.tags()):
-            raise ValueError(
-                f"one {name} per phase is needed: the cell has tags {cell.tags()}, found {sorted(by_tag)}"
-            )
-        for tag, number in by_tag.items():
-            _positive(f"{name} of phase {tag}", number)
-        return conductivity_field(cell, by_tag)
-    if isinstance(value, int | float | np.number):
-        _positive(name, np.asarray(value, dtype=float))
-        return fem.Constant(cell.mesh, float(value))
-    return ufl.as_ufl(value)
-
-
-def _positive(name: str, value: npt.NDArray) -> None:
-    smallest = np.linalg.eigvalsh(value).min() if value.ndim == 2 else value.min()
-    if not (np.isfinite(value).all() and smallest > 0):
-        raise ValueError(f"the {name} must be positive and finite, found {value.tolist()}")
-
-
-def _facets(cell: UnitCell, where: Where) -> npt.NDArray[np.int32]:
-    mesh = cell.mesh
-    fdim = mesh.topology.dim - 1
-    mesh.topology.create_connectivity(fdim, fdim + 1)
-    outer = dmesh.exterior_facet_indices(mesh.topology)
-    if where is None:
-        facets = outer
-    elif callable(where):
-        facets = np.intersect1d(dmesh.locate_entities_boundary(mesh, fdim, where), outer)
-    else:
-        tag = cell.facets.get(where) if isinstance(where, str) else int(where)
-        if cell.facet_tags is None or tag is None:
-            raise ValueError(f"the cell has no facets {where!r}; it has {sorted(cell.facets) or 'no names'}")
-        facets = np.intersect1d(cell.facet_tags.find(tag), outer)
-    if mesh.comm.allreduce(facets.size) == 0:
-        raise ValueError(f"no facet of the boundary is where a condition is to hold ({where!r})")
-    return np.sort(facets).astype(np.int32)
