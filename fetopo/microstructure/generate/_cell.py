@@ -24,7 +24,7 @@ def check_fraction(name: str, value: float) -> None:
 
 def check_radius(name: str, value: float, shape: tuple[int, ...], sides: tuple[float, ...]) -> None:
     low, high = max(sides), min(n * h for n, h in zip(shape, sides, strict=True)) / 4.0
-    if not low <= value <= high:
+    if not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
         raise ValueError(
             f"{name} is {value:g} m: expected {low:g} (a voxel) to {high:g} (a quarter of the cell)"
         )

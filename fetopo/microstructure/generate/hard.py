@@ -170,7 +170,7 @@ def _start(
             raise ValueError(f"radius_spread is {spread} beside a function for the radii: expected 0")
         draw = radius
     else:
-        if not 0.0 < radius <= edges.min() / 4.0:
+        if not 0.0 < radius <= edges.min() / 4.0 * (1 + 1e-9):
             raise ValueError(
                 f"radius is {radius:g} m: expected above 0 to {edges.min() / 4.0:g} (a quarter of the cell)"
             )
