@@ -245,7 +245,7 @@ class TestSteps:
         problem = sheet(comm, 16, [Fixed(lambda t: value["now"], at(0, 1.0))])
         problem.run(0.2, options=options)
         value["now"] = 0.5
-        fresh = sheet(comm, 16, [Fixed(0.5, at(0, 1.0))], initial=problem.c)
+        fresh = TransientDiffusion(problem.cell, 1.0, [Fixed(0.5, at(0, 1.0))], initial=problem.c)
         problem.run(0.22, options=options)
         fresh.run(0.02, options=options)
         assert np.allclose(problem.c.x.array, fresh.c.x.array, atol=1e-9)
