@@ -6,6 +6,7 @@ about periodicity, the matrix is smaller than with constraints, and its null spa
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -103,26 +104,51 @@ def _match(
 
     Points travel to a rank chosen from their coordinates, which compares them and answers.
     """
+
+    def smallest(place: npt.NDArray, size: npt.NDArray, numbers: npt.NDArray) -> npt.NDArray:
+        least = np.full(size.size, np.iinfo(np.int64).max)
+        np.minimum.at(least, place, numbers)
+        return np.column_stack([least[place], size[place]])
+
     master = np.asarray(numbers, dtype=np.int64).copy()
     group = np.ones(master.size, dtype=np.int64)
+    for found, together in _meet(comm, scaled, numbers, smallest):
+        better = together > group
+        master[better], group[better] = found[better], together[better]
+    return master, group
+
+
+def _meet(
+    comm: MPI.Intracomm,
+    points: npt.NDArray,
+    values: npt.NDArray,
+    answer: Callable[[npt.NDArray, npt.NDArray, npt.NDArray], npt.NDArray],
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Bring points at the same place together, once for each shift of the grid.
+
+    Args:
+        comm: communicator.
+        points: in units of the cell, shape (n, d).
+        values: an integer that travels with each, shape (n,).
+        answer: from the place of each point that came, the number of points at each place and the values, the
+            columns to send back to each point.
+    Yields:
+        Those columns for the points of this rank, shape (columns, n).
+    """
     for shift in _SHIFTS:
-        key = np.floor(scaled * _STEPS + shift).astype(np.int64)
+        key = np.floor(points * _STEPS + shift).astype(np.int64)
         key = np.pad(key, ((0, 0), (0, 3 - key.shape[1])))
         mixed = (key * np.array([73856093, 19349663, 83492791])).sum(axis=1)
         destination = np.abs(mixed) % comm.size
         order = np.argsort(destination, kind="stable")
-        rows, counts = _exchange(comm, destination, np.column_stack([key, numbers]))
-        _, inverse, size = np.unique(rows[:, :3], axis=0, return_inverse=True, return_counts=True)
-        inverse = inverse.reshape(-1)
-        smallest = np.full(size.size, np.iinfo(np.int64).max)
-        np.minimum.at(smallest, inverse, rows[:, 3])
+        rows, counts = _exchange(comm, destination, np.column_stack([key, values]))
+        _, place, size = np.unique(rows[:, :3], axis=0, return_inverse=True, return_counts=True)
+        place = place.reshape(-1)
         source = np.repeat(np.arange(comm.size), counts)
-        answer, _ = _exchange(comm, source, np.column_stack([smallest[inverse], size[inverse]]))
-        found, together = np.empty_like(master), np.empty_like(group)
-        found[order], together[order] = answer[:, 0], answer[:, 1]
-        better = together > group
-        master[better], group[better] = found[better], together[better]
-    return master, group
+        answers, _ = _exchange(comm, source, answer(place, size, rows[:, 3]))
+        sorted_back = np.empty_like(answers)
+        sorted_back[order] = answers
+        yield sorted_back.T
 
 
 def _renumber(
@@ -196,25 +222,16 @@ def facet_pairs(
     Returns:
         Phase of the cell on the other side, the facet's own where there is none, shape (n,).
     """
-    other = np.asarray(phases, dtype=np.int64).copy()
-    found = np.zeros(len(other), dtype=bool)
-    for shift in _SHIFTS:
-        key = np.floor(midpoints * _STEPS + shift).astype(np.int64)
-        key = np.pad(key, ((0, 0), (0, 3 - key.shape[1])))
-        mixed = (key * np.array([73856093, 19349663, 83492791])).sum(axis=1)
-        destination = np.abs(mixed) % comm.size
-        order = np.argsort(destination, kind="stable")
-        rows, counts = _exchange(comm, destination, np.column_stack([key, phases]))
-        _, inverse, size = np.unique(rows[:, :3], axis=0, return_inverse=True, return_counts=True)
-        inverse = inverse.reshape(-1)
+
+    def across(place: npt.NDArray, size: npt.NDArray, phases: npt.NDArray) -> npt.NDArray:
         # Of two sides each has the sum less its own.
         total = np.zeros(size.size, dtype=np.int64)
-        np.add.at(total, inverse, rows[:, 3])
-        paired = size[inverse] == 2
-        source = np.repeat(np.arange(comm.size), counts)
-        answer, _ = _exchange(comm, source, np.column_stack([total[inverse] - rows[:, 3], paired]))
-        across, ok = np.empty_like(other), np.zeros(len(other), dtype=np.int64)
-        across[order], ok[order] = answer[:, 0], answer[:, 1]
-        new = (ok == 1) & ~found
-        other[new], found[new] = across[new], True
+        np.add.at(total, place, phases)
+        return np.column_stack([total[place] - phases, size[place] == 2])
+
+    other = np.asarray(phases, dtype=np.int64).copy()
+    found = np.zeros(len(other), dtype=bool)
+    for there, paired in _meet(comm, midpoints, phases, across):
+        new = (paired == 1) & ~found
+        other[new], found[new] = there[new], True
     return other
