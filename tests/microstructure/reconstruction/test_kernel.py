@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fetopo._compile import build, load
 from fetopo.microstructure.descriptors import chord_lengths, lineal_path, two_point_map
 from fetopo.microstructure.image import Image
 from fetopo.microstructure.reconstruction import match_chord_lengths, match_lineal_path, match_two_point
-from fetopo.microstructure.reconstruction._kernel import SOURCE, _build, _load, kernel
+from fetopo.microstructure.reconstruction._kernel import SOURCE, declarations, kernel
 from fetopo.microstructure.reconstruction.grid import blocks_of, rows_of
 from fetopo.microstructure.reconstruction.system import System, pair_counts, run_counts
 
@@ -137,13 +138,16 @@ def test_runs_of_a_line_that_is_whole():
 
 def test_kernel_is_kept_and_can_be_built_elsewhere(tmp_path):
     assert kernel() is kernel()
-    built = _build("_fetopo_test", SOURCE.read_text(encoding="utf-8"), tmp_path)
+    built = build("_fetopo_test", SOURCE, declarations(), tmp_path, ["-O1"])
     assert [path.name for path in tmp_path.iterdir()] == [built.name]
-    assert hasattr(_load("_fetopo_test", built).lib, "anneal")
+    assert hasattr(load("_fetopo_test", built).lib, "anneal")
 
 
 def test_source_that_does_not_compile(tmp_path):
-    broken = SOURCE.read_text(encoding="utf-8").replace("return taken;", "return given;")
-    with pytest.raises(RuntimeError, match="cannot be compiled"):
-        _build("_fetopo_broken", broken, tmp_path)
-    assert not list(tmp_path.iterdir())
+    broken = tmp_path / "broken.c"
+    text = SOURCE.read_text(encoding="utf-8").replace("return taken;", "return given;")
+    broken.write_text(text, encoding="utf-8")
+    (tmp_path / "built").mkdir()
+    with pytest.raises(RuntimeError, match=r"broken\.c cannot be compiled"):
+        build("_fetopo_broken", broken, declarations(), tmp_path / "built", ["-O1"])
+    assert not list((tmp_path / "built").iterdir())
