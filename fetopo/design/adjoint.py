@@ -13,6 +13,7 @@ import numpy.typing as npt
 import ufl
 from dolfinx import fem
 
+from fetopo.design.tensor import TensorValue
 from fetopo.transport.homogenization import CellProblem
 from fetopo.transport.state import (
     LinearSolver,
@@ -149,31 +150,24 @@ class TensorFunctional:
         self.state, self.rho = problem, rho
         mesh, d = problem.cell.mesh, problem.cell.dim
         self.comm = mesh.comm
-        self._D = fem.Constant(mesh, np.eye(d))
-        D = ufl.variable(ufl.as_matrix([[self._D[i, j] for j in range(d)] for i in range(d)]))
-        J = ufl.as_ufl(function(D))
-        if J.ufl_shape != ():
-            raise ValueError(f"a functional of the tensor must be a scalar, found shape {J.ufl_shape}")
-        measure = ufl.dx(mesh, metadata={"quadrature_degree": 0})
-        # The value is the same in every cell: its mean over the mesh is it.
-        self._value = fem.form(J * measure)
-        self._mesh_volume = global_sum(fem.form(fem.Constant(mesh, 1.0) * measure))
-        weight = ufl.diff(J, D)
+        self._function = TensorValue(mesh.comm, function, d)
+        self._weight = fem.Constant(mesh, np.eye(d))
         fields = problem.local_fields()
         energy = sum(
-            weight[i, j] * ufl.inner(problem.flux(fields[i]), fields[j]) for i in range(d) for j in range(d)
+            self._weight[i, j] * ufl.inner(problem.flux(fields[i]), fields[j])
+            for i in range(d)
+            for j in range(d)
         )
         # Held constant in κ: weight and correctors.
         self._derivative = fem.form(ufl.derivative(energy * problem.dx, rho))
 
     def value(self) -> float:
         """J(D) at the present tensor."""
-        self._D.value = self.state.tensor
-        return global_sum(self._value) / self._mesh_volume
+        return self._function.value(self.state.tensor)
 
     def derivative(self) -> Array:
         """dJ/dρ as a dual vector over owned cells."""
-        self._D.value = self.state.tensor
+        self._weight.value = self._function.derivative(self.state.tensor)
         return owned(assemble_dual(self._derivative)) / self.state.cell.volume
 
 
