@@ -27,7 +27,7 @@ _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno
           "-fassociative-math")  # fmt: skip
 
 #: Relative accuracy of a sum over many variables.
-_ROUND_OFF = 1e-13
+_ROUND_OFF = 1e-14
 
 
 @cache
@@ -180,20 +180,21 @@ class _Subproblem:
         while True:
             for _ in range(50):
                 residual = gradient + barrier / lam
-                if np.abs(residual * np.minimum(lam, 1)).max() < 0.1 * barrier:
+                # No further than the sums are known.
+                known = np.maximum(0.1 * barrier, _ROUND_OFF * np.abs(self.r))
+                if (np.abs(residual * np.minimum(lam, 1)) < known).all():
                     break
                 step = np.linalg.solve(H + np.diag(barrier / lam**2), residual)
                 shrink = np.max(-step / lam, initial=0.0)
                 t = min(1.0, 0.95 / shrink) if shrink > 0 else 1.0
                 merit, slope = value + barrier * np.log(lam).sum(), float(residual @ step)
-                if slope <= _ROUND_OFF * abs(merit):
-                    break  # the sums are not known better
                 for _ in range(30):
                     trial = lam + t * step
                     value, gradient, H = self._dual(trial)
-                    if value + barrier * np.log(trial).sum() >= (
-                        merit + 1e-4 * t * slope - _ROUND_OFF * abs(merit)
-                    ):
+                    # So near the solution that the value does not tell any more, Newton's steps converge.
+                    if slope <= 1e3 * _ROUND_OFF * abs(merit):
+                        break
+                    if value + barrier * np.log(trial).sum() >= merit + 1e-4 * t * slope:
                         break
                     t *= 0.5
                 lam = trial
