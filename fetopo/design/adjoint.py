@@ -13,6 +13,7 @@ import numpy.typing as npt
 import ufl
 from dolfinx import fem
 
+from fetopo.design.density import DensityMap
 from fetopo.design.tensor import TensorValue
 from fetopo.transport.homogenization import CellProblem
 from fetopo.transport.state import (
@@ -171,15 +172,45 @@ class TensorFunctional:
         return owned(assemble_dual(self._derivative)) / self.state.cell.volume
 
 
+class MeanDensity:
+    """Volume fraction of the material with ρ = 1, on a mesh or on a grid of voxels: 1/|Y| Σ ρ |cell|.
+
+    Args:
+        density: the density.
+        volumes: volumes of this rank's cells.
+        volume: |Y|; default the sum of the volumes.
+    """
+
+    state = None
+
+    def __init__(self, density: DensityMap, volumes: Array, volume: float | None = None) -> None:
+        self.density, self.comm = density, density.comm
+        self.rho = density.rho
+        total = float(self.comm.allreduce(float(volumes.sum()))) if volume is None else float(volume)
+        self._share = volumes / total
+
+    def value(self) -> float:
+        """The mean at the present density."""
+        return float(self.comm.allreduce(float(self._share @ self.density.values)))
+
+    def derivative(self) -> Array:
+        """d mean/dρ as a dual vector over owned cells."""
+        return np.array(self._share)
+
+
 class ReducedFunctional:
     """A functional as a function of the design variable m alone: density map, state and value in one call.
 
     Args:
         functional: the functional.
-        density: the map from m to its density; None if m is the density itself.
+        density: the map from m to its density; None if m is the density itself, which needs a mesh.
+    Raises:
+        ValueError: a functional on voxels without its density map.
     """
 
     def __init__(self, functional: Any, density: Any | None = None) -> None:
+        if density is None and functional.rho is None:
+            raise ValueError("a functional on voxels needs its density map, found None")
         self.functional, self.density = functional, density
         self.comm = functional.comm
 
