@@ -42,8 +42,9 @@ TARGET_SLACK = 0.01
 #: that a run takes the same path on any number of ranks.
 DESIGN_OPTIONS: dict[str, Any] = {"ksp_rtol": 1e-10}
 
-#: The same on voxels.
-VOXEL_TOLERANCE = 1e-8
+#: The same on voxels. There runs with 1e-4 to 1e-10 took the same path to the same crisp structure on 1, 2
+#: and 3 ranks, with densities that differed by 6e-8 and less.
+VOXEL_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)

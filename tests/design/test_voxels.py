@@ -216,6 +216,29 @@ class TestPieces:
         assert results[0][1] == pytest.approx(results[1][1], rel=1e-6, abs=1e-9)
 
 
+class TestFields:
+    def test_flux_of_a_symmetric_cell(self, comm):
+        """Conductivity even about a voxel: so is the flux along the gradient, the one across it is odd."""
+        grid = VoxelGrid(comm, (12, 8), (0.1, 0.2), periodic=True)
+        density = DensityMap(grid)
+        x = np.minimum(np.arange(12), 12 - np.arange(12))[:, None] * 0.1
+        y = np.minimum(np.arange(8), 8 - np.arange(8))[None, :] * 0.2
+        density.forward(grid.take(np.where(np.hypot(x, y) < 0.5, 0.9, 0.2)).reshape(-1))
+        state = VoxelState(VoxelCellProblem(grid), density, Interpolation(grid, 0.01, 1.0))
+        state.solve()
+        for axis in range(2):
+            flux = state.flux(axis)
+            mirrored = np.roll(np.flip(flux, axis), 1, axis)
+            assert mirrored[..., axis] == pytest.approx(flux[..., axis], abs=1e-6)
+            assert mirrored[..., 1 - axis] == pytest.approx(-flux[..., 1 - axis], abs=1e-6)
+            assert flux.mean(axis=(0, 1)) == pytest.approx(state.tensor[:, axis], abs=1e-6)
+            # Where only one material is around, it is κ times the slope of the potential.
+            potential = state.correctors()[axis]
+            slope = (potential[1, 0] - potential[-1, 0]) / 0.2, (potential[0, 1] - potential[0, -1]) / 0.4
+            kappa = 0.01 + 0.99 * 0.9**3
+            assert flux[0, 0] == pytest.approx(kappa * (np.array(slope) + np.eye(2)[axis]), abs=1e-6)
+
+
 class TestLoop:
     def test_a_problem_of_ones_own(self, comm):
         """One state serves objective and constraint: best along x with a least conductivity along y."""
