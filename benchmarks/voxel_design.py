@@ -4,8 +4,8 @@
     docker/run mpirun -n 2 python3 benchmarks/voxel_design.py     the same on two ranks; seconds of both
 
 Most conductive isotropic cell, contrast 1000, half of the volume, the default continuation cut short:
-`--iterations` of each of its seven stages. The median over all of them, and the largest. `--mesh` does the same
-on a mesh.
+`--iterations` of each of its seven stages. The median over all of them, and the largest. `--mesh` does the
+same on a mesh.
 """
 
 import argparse
