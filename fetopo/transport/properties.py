@@ -29,7 +29,8 @@ def through_diffusivity(phase: int | Iterable[int], axis: int = 0, **options: An
     """Through-feature diffusivity D_eff/D₀ of a phase along an axis, no flux through the sides.
 
     0 where the phase does not connect the two faces of the window. `options` go to
-    :func:`fetopo.transport.tortuosity.tortuosity` (voxel_size, petsc_options).
+    :func:`fetopo.transport.tortuosity.tortuosity` (voxel_size, method, discretization, petsc_options); the
+    method is "elements" unless given.
     """
     wanted = _wanted(phase)
 
@@ -37,7 +38,8 @@ def through_diffusivity(phase: int | Iterable[int], axis: int = 0, **options: An
         mask = voxels_of(window, wanted)
         if not mask.any() or not next(iter(connectivity(mask, [axis]))).percolating:
             return 0.0
-        return tortuosity(MPI.COMM_SELF, mask, [axis], bounds=False, **options)[0].relative_diffusivity
+        chosen = {"method": "elements"} | options
+        return tortuosity(MPI.COMM_SELF, mask, [axis], **chosen)[0].relative_diffusivity
 
     return property_of
 
