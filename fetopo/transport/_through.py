@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,6 @@ from dolfinx import fem
 
 from fetopo.microstructure.image import Slab
 from fetopo.microstructure.mesh import UnitCell, voxel_cell, voxel_of_cells
-from fetopo.transport.grid import Grid, grid_of
-from fetopo.transport.grid_elements import solve_elements
-from fetopo.transport.grid_flux import solve_flux
 from fetopo.transport.periodic import periodic_space
 from fetopo.transport.state import (
     LinearSolver,
@@ -25,13 +23,15 @@ from fetopo.transport.state import (
     owned,
     zero_on_boundary,
 )
+from fetopo.transport.voxel import VoxelGrid, through
+from fetopo.transport.voxel_enclosure import WORST
 
-#: Relative residuals; an energy is off by the square of them, a flux by themselves.
-ELEMENTS_RTOL, FLUX_RTOL = 1e-6, 1e-8
+#: Relative residuals. Energies are off by their square, fluxes of layers and the lower bound by themselves.
+ELEMENTS_RTOL, FLUX_RTOL = 1e-7, 1e-10
 
 
 @dataclass(frozen=True)
-class Through:
+class ThroughFeature:
     """Solution along one axis, for D₀ = 1.
 
     Attributes:
@@ -57,7 +57,7 @@ class Through:
 
 def on_voxels(
     phase: Slab, axis: int, periodic: Sequence[bool], method: str, solution: bool, rtol: float | None
-) -> Through:
+) -> ThroughFeature:
     """Solve without a mesh.
 
     Args:
@@ -66,50 +66,82 @@ def on_voxels(
         periodic: per axis, whether opposite faces are one.
         method: "interval" (both schemes), "finite volumes" or "elements".
         solution: whether to give the concentration of the elements on a mesh.
-        rtol: relative residual; default 1e-6 for elements and 1e-8 for finite volumes.
+        rtol: relative residual; default 1e-7 for elements and 1e-10 for finite volumes.
     """
-    grid = grid_of(phase, phase.voxel_size, periodic)
+    grid = VoxelGrid(phase.comm, phase.shape, phase.voxel_size, periodic)
+    worst = WORST if rtol is None else None
+    mask = grid.take(phase)
     value = volumes = lower = None
     iterations = 0
     planes: Any = np.zeros(0)
     c, cell = None, None
     if method != "elements":
-        dual = solve_flux(grid, axis, {"ksp_rtol": rtol or FLUX_RTOL})
-        lower, volumes = float(dual.lower_bound()[0, 0]), float(dual.mean[0, 0])
-        planes, iterations = dual.plane_flux[0], dual.iterations
+        dual = through(grid, mask, axis, "finite volumes", rtol=rtol or FLUX_RTOL, worst=worst)
+        lower, volumes = dual.lower_bound, dual.conductivity
+        planes, iterations = dual.layer_flux, dual.iterations
     layers: Any = 0.5 * (planes[1:] + planes[:-1])
     if method != "finite volumes":
-        primal = solve_elements(grid, axis, {"ksp_rtol": rtol or ELEMENTS_RTOL})
+        primal = through(grid, mask, axis, "elements", rtol=rtol or ELEMENTS_RTOL, worst=worst)
         value, iterations = primal.conductivity, iterations + primal.iterations
         planes = layers = primal.layer_flux
         if solution:
-            c, cell = _concentration(grid, phase, primal.potential)
+            c, cell = _concentration(grid, phase, axis, primal.potential)
     imbalance = float(np.ptp(planes) / abs(planes.mean()))
-    return Through(value, volumes, lower, layers, imbalance, iterations, c, cell)
+    return ThroughFeature(value, volumes, lower, layers, imbalance, iterations, c, cell)
 
 
-def _concentration(grid: Grid, phase: Slab, potential: npt.NDArray[np.float64]) -> tuple[Any, UnitCell]:
+def _concentration(
+    grid: VoxelGrid, phase: Slab, axis: int, potential: npt.NDArray[np.float64]
+) -> tuple[fem.Function, UnitCell]:
     """The potential of the nodes as a function on the mesh of the voxels."""
     cell = voxel_cell(grid.comm, phase, phases=[1])
     V = fem.functionspace(cell.mesh, ("Lagrange", 1))
     c = fem.Function(V, name="concentration")
-    x = V.tabulate_dof_coordinates()[:, : grid.dim]
-    step = cell.lengths / grid.shape
-    nodes = np.rint((x - cell.lower) / step).astype(np.int64)
-    known = Slab(grid.comm, potential)
-    # On periodic faces the last node is the first.
-    c.x.array[:] = known.at(nodes % np.array(known.shape))
+    x = V.tabulate_dof_coordinates()[: c.x.array.size, : grid.dim]
+    nodes = np.rint((x - cell.lower) / cell.lengths * grid.shape).astype(np.int64)
+    first, last = nodes[:, axis] == 0, nodes[:, axis] == grid.shape[axis]
+    # Nodes on the two faces are no unknowns, and on periodic faces the last node is the first.
+    shape = [n if wraps else n + 1 for n, wraps in zip(grid.shape, grid.periodic, strict=True)]
+    shape[axis] -= 2
+    nodes[:, axis] -= 1
+    inside = ~(first | last)
+    c.x.array[first], c.x.array[last] = 1.0, 0.0
+    c.x.array[inside] = _at(grid, shape, potential, nodes[inside] % shape if min(shape) else nodes[inside])
     return c, cell
+
+
+def _at(
+    grid: VoxelGrid, shape: Sequence[int], own: npt.NDArray[np.float64], places: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Values of unknowns anywhere in the grid, from the ranks that have them. Collective.
+
+    Args:
+        shape: number of unknowns along each axis.
+        own: own block of the unknowns.
+        places: indices into all unknowns, shape (n, d).
+    """
+    blocks = grid.blocks.like((*(1,) * (3 - grid.dim), *shape))
+    bounds = blocks.bounds[3 - grid.dim :]
+    at = [np.searchsorted(b[1:-1], places[:, a], side="right") for a, b in enumerate(bounds)]
+    owner = np.ravel_multi_index(at, blocks.parts[3 - grid.dim :])
+    order = np.argsort(owner, kind="stable")
+    edges = np.searchsorted(owner[order], np.arange(blocks.comm.size + 1))
+    asked = [places[order[a:b]] for a, b in pairwise(int(e) for e in edges)]
+    start = np.array([s.start for s in blocks.own[3 - grid.dim :]])
+    answers = blocks.comm.alltoall([own[tuple((part - start).T)] for part in blocks.comm.alltoall(asked)])
+    found = np.empty(len(places))
+    found[order] = np.concatenate(answers)
+    return found
 
 
 def on_mesh(
     phase: Slab, axis: int, periodic: Sequence[bool], solution: bool, petsc_options: PetscOptions
-) -> Through:
+) -> ThroughFeature:
     """Solve by DOLFINx on the mesh of the voxels: D_eff = 1/|Y| ∫ |e + ∇χ|² dx with c = 1 − (x + χ)/L.
 
     Args:
         phase, axis, periodic, solution: as in :func:`on_voxels`.
-        petsc_options: over the defaults, a relative residual of 1e-6.
+        petsc_options: over the defaults, a relative residual of 1e-7.
     """
     comm: Any = phase.comm
     cell = voxel_cell(comm, phase, phases=[1])
@@ -148,9 +180,9 @@ def on_mesh(
     layers = total * phase.shape[axis] / cell.volume
     imbalance = float(np.ptp(layers) / abs(layers.mean()))
     if not solution:
-        return Through(value, None, None, layers, imbalance, solver.iterations)
+        return ThroughFeature(value, None, None, layers, imbalance, solver.iterations)
     c = fem.Function(continuous, name="concentration")
     c.interpolate(chi)
     x = continuous.tabulate_dof_coordinates()[:, axis]
     c.x.array[:] = 1 - (x[: c.x.array.size] - lower[axis] + c.x.array) / L
-    return Through(value, None, None, layers, imbalance, solver.iterations, c, cell)
+    return ThroughFeature(value, None, None, layers, imbalance, solver.iterations, c, cell)

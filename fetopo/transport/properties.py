@@ -11,8 +11,7 @@ from mpi4py import MPI
 
 from fetopo.microstructure._voxels import VoxelSize, voxels_of
 from fetopo.microstructure.image import connectivity
-from fetopo.microstructure.mesh import voxel_cell
-from fetopo.transport.homogenization import effective_conductivity
+from fetopo.transport.homogenization import image_conductivity
 from fetopo.transport.tortuosity import tortuosity
 
 #: A number or tensor of a window of labels (2D or 3D array).
@@ -49,9 +48,9 @@ def effective(
 ) -> Property:
     """Effective conductivity tensor, d×d, in the unit of the input; zero where nothing conducts.
 
-    `options` go to :func:`fetopo.transport.homogenization.effective_conductivity`: boundary conditions,
-    degree, petsc_options. A phase of the window without a conductivity is a ValueError; one of the list may
-    be absent from a window.
+    `options` go to :func:`fetopo.transport.homogenization.image_conductivity`: discretization, boundary
+    conditions, degree, petsc_options. A phase of the window without a conductivity is a ValueError; one of
+    the list may be absent from a window.
     """
     values = {int(label): value for label, value in conductivity.items()}
 
@@ -62,8 +61,9 @@ def effective(
             raise ValueError(f"phases {missing} have no conductivity, found {sorted(values)}")
         if not any(np.any(values[label]) for label in present):
             return np.zeros((window.ndim,) * 2)
-        cell = voxel_cell(MPI.COMM_SELF, window, voxel_size)
-        return effective_conductivity(cell, {label: values[label] for label in present}, **options).tensor
+        used = {label: values[label] for label in present}
+        chosen = {"method": "elements", "voxel_size": voxel_size} | options
+        return image_conductivity(MPI.COMM_SELF, window, used, **chosen).tensor
 
     return property_of
 
