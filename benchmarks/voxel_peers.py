@@ -25,7 +25,7 @@ WARM_UP = "field@16"
 
 
 def ours(image: str, axis: int, data: str, interval: bool) -> dict[str, Any]:
-    """Ours: percolating part, finite volumes with their lower bound, and for the interval elements as well."""
+    """Ours: percolating part, finite volumes with their lower bound, for the interval elements too."""
     from mpi4py import MPI
 
     from fetopo.microstructure.image import percolating
