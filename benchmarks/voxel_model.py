@@ -87,8 +87,8 @@ def table(
     per_message = f"{1e6 * machine.latency:g} µs, {machine.bandwidth / 1e9:g} GB/s"
     print(
         f"\nAssumed: {per_message} and {1e6 * machine.software:.1f} µs of software a message; cubic blocks;"
-        f" {solver.exchanges} halo exchanges a visit of a level, {solver.value_bytes} bytes a value; levels of"
-        f" at most {solver.gather} unknowns gathered by all; {solver.reductions} reductions and"
+        f" {solver.exchanges} halo exchanges a visit of a level, {solver.value_bytes} bytes a value; levels"
+        f" of at most {solver.gather} unknowns gathered by all; {solver.reductions} reductions and"
         f" {1e9 * solver.seconds_per_voxel:.3g} ns per voxel an iteration, measured on one rank;"
         f" {solver.iterations} iterations; every rank has the bandwidth of memory that this one had;"
         " no overlap of messages and compute."
