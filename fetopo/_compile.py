@@ -35,7 +35,14 @@ def processor() -> str:
     return " ".join([platform.machine(), *known])
 
 
-def compiled(source: Path, declarations: str, *, name: str, flags: Sequence[str] = ("-O3",)) -> Any:
+def compiled(
+    source: Path,
+    declarations: str,
+    *,
+    name: str,
+    flags: Sequence[str] = ("-O3",),
+    headers: Sequence[Path] = (),
+) -> Any:
     """The compiled module of a C source, with `ffi` and `lib`.
 
     Built where it is not yet in the cache, whose key is all that it depends on: source, declarations, flags,
@@ -46,11 +53,12 @@ def compiled(source: Path, declarations: str, *, name: str, flags: Sequence[str]
         declarations: what of it Python sees, as cffi reads it.
         name: short name, part of the module's.
         flags: of the compiler, and of the linker.
+        headers: files beside the source that it includes.
     Raises:
         RuntimeError: No C compiler, or it refuses the source.
     """
-    text = source.read_text(encoding="utf-8")
-    parts = [text, declarations, sys.version, *flags]
+    texts = [path.read_text(encoding="utf-8") for path in (source, *headers)]
+    parts = [*texts, declarations, sys.version, *flags]
     if "-march=native" in flags:
         parts.append(processor())
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -71,7 +79,13 @@ def build(module: str, source: Path, declarations: str, folder: Path, flags: Seq
     builder = cffi.FFI()
     builder.cdef(declarations)
     text = source.read_text(encoding="utf-8")
-    builder.set_source(module, text, extra_compile_args=list(flags), extra_link_args=list(flags))
+    builder.set_source(
+        module,
+        text,
+        include_dirs=[str(source.parent)],
+        extra_compile_args=list(flags),
+        extra_link_args=list(flags),
+    )
     work = Path(tempfile.mkdtemp(prefix=f".{module}", dir=folder))
     try:
         logger.info("compiling %s", source.name)

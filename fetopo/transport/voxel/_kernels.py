@@ -1,0 +1,85 @@
+"""The compiled kernels, built at the first use and kept."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from fetopo._compile import compiled
+
+HERE = Path(__file__).parent
+HEADERS = (HERE / "_level.h", HERE / "_rows.h")
+FLAGS = (
+    "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
+    "-fassociative-math", "-Wno-unused-function",
+)  # fmt: skip
+
+_MULTIGRID = """
+void wrap_ff(const level *L, float *x, int32_t rhs);
+void wrap_dd(const level *L, double *x, int32_t rhs);
+void smooth_first(const level *L);
+void smooth_second(const level *L);
+void smooth_third(const level *L);
+void smooth_fourth(const level *L, double *products);
+void restrict_residual(const level *L, const level *C);
+void prolong(const level *L, const level *C);
+void cycle(const level *levels, int32_t here, int32_t last, int32_t guess, double *products);
+void apply(const level *L, const float *p, double *products);
+void advance(const level *L, const double *alpha, const float *p, double *solution, double *squares);
+void direction(const level *L, const double *beta, float *p);
+void residual(const level *L, const double *u, const double *gradient, const double *source, double *squares);
+void faces(const level *L);
+void encode(const level *L, const uint8_t *mask);
+void coarsen(const level *L, const level *C);
+void strength(const level *L, double *out);
+"""
+
+_ENERGY = """
+void volumes_energy(const level *L, const double *u, const double *gradient, double *energy);
+void volumes_flux(const level *L, const double *u, const double *gradient, const double *source, int32_t axis,
+                  double *mean, double *energy, double *net, double *plane);
+void volumes_derivative(const level *L, const double *u, const double *gradient, const double *weight,
+                        double *derivative);
+void elements_energy(const level *L, const double *u, const double *gradient, const double *weight, int32_t axis,
+                     double *energy, double *layer, double *derivative);
+"""
+
+
+def _structure() -> str:
+    text = HEADERS[0].read_text(encoding="utf-8")
+    found = re.search(r"enum \{.*?\};.*?typedef struct \{.*?\} level;", text, re.DOTALL)
+    assert found is not None
+    return re.sub(r"/\*.*?\*/", "", found[0], flags=re.DOTALL)
+
+
+@cache
+def multigrid() -> Any:
+    """Kernels of operators, smoothing, transfer and conjugate gradients, with `ffi` and `lib`.
+
+    Raises:
+        RuntimeError: no C compiler, or it refuses the source.
+    """
+    return compiled(
+        HERE / "_multigrid.c", _structure() + _MULTIGRID, name="multigrid", flags=FLAGS, headers=HEADERS
+    )
+
+
+@cache
+def energy() -> Any:
+    """Kernels of energies, fluxes and derivatives; see :func:`multigrid`."""
+    return compiled(
+        HERE / "_energy.c", _structure() + _ENERGY, name="energy", flags=FLAGS, headers=HEADERS[:1]
+    )
+
+
+def pointer(ffi: Any, kind: str, values: npt.NDArray[Any] | None) -> Any:
+    """C pointer to the first entry of a contiguous array; NULL for None."""
+    if values is None:
+        return ffi.NULL
+    if not values.flags.c_contiguous:
+        raise ValueError("kernels work on contiguous arrays")
+    return ffi.cast(f"{kind} *", values.ctypes.data)

@@ -1,0 +1,58 @@
+"""The screened Poisson equation on a voxel grid, as the density filter needs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fetopo.transport.voxel.grid import VoxelGrid
+from fetopo.transport.voxel.operators import sides_of
+from fetopo.transport.voxel.state import State
+
+Array = npt.NDArray[Any]
+
+
+class ScreenedPoisson:
+    """−ℓ²∇²u + u = f by finite volumes: one value per voxel, no flux through faces that are not periodic.
+
+    u = (I + ℓ²L)⁻¹ f is symmetric in the values per voxel and keeps their sum.
+
+    Args:
+        grid: the voxels.
+        length: ℓ, in the unit of the voxel size; the Helmholtz filter of radius R has ℓ = R/(2√3).
+        rtol: relative residual at which the solver stops.
+    Attributes:
+        iterations: of the last solve.
+    Raises:
+        ValueError: a length that is not positive.
+    """
+
+    def __init__(self, grid: VoxelGrid, length: float, rtol: float = 1e-10) -> None:
+        if not (np.isfinite(length) and length > 0):
+            raise ValueError(f"the length must be positive, found {length}")
+        self.grid, self.rtol = grid, rtol
+        # In units of a voxel's longest edge, divided by ℓ² so that conductivities are one.
+        unit = length / max(grid.voxel_size)
+        self._scale = float(np.prod(sides_of(grid))) / unit**2
+        self.state = State(grid, shift=self._scale)
+        self.state.assign(np.ones(grid.own_shape, dtype=bool))
+        self.state.source = self.state.operator.blocks.padded(1, np.float64)
+
+    @property
+    def iterations(self) -> int:
+        return self.state.iterations
+
+    def solve(self, values: Array) -> Array:
+        """u for the own values f. Collective.
+
+        Raises:
+            RuntimeError: the solver did not converge.
+        """
+        inner = (0, *(slice(1, -1),) * 3)
+        assert self.state.source is not None
+        self.state.source[inner] = np.reshape(values, self.state.operator.blocks.own_shape) * self._scale
+        self.state.u[:] = 0
+        self.state.solve(self.rtol)
+        return self.state.u[inner].reshape(self.grid.own_shape).copy()
