@@ -70,8 +70,8 @@ OPERATORS = {"MASK": 1.0, "FACES": 12.0, "FINE_FACES": 24.0, "BYTES": 1.0, "VALU
 
 
 def visits(levels: int) -> list[int]:
-    """How often a cycle visits each level: V on top, W from the second level down."""
-    return [1, *(2 ** max(level - 1, 0) for level in range(1, levels))]
+    """How often a W-cycle visits each level."""
+    return [2**level for level in range(levels)]
 
 
 def bytes_of(passes: tuple[Pass, ...], operator: float, rhs: int) -> float:
@@ -89,7 +89,7 @@ def bytes_per_voxel(kind: str, rhs: int = 1, levels: int = 8) -> dict[str, float
     coarse = 0.0
     for level, count in enumerate(visits(levels)):
         if level > 0:
-            coarse += (-(-count // 2) * first + count // 2 * again) / 8**level
+            coarse += count / 2 * (first + again) / 8**level
     return {"finest": fine, "coarse": coarse, "krylov": bytes_of(KRYLOV, OPERATORS[kind], rhs)}
 
 

@@ -5,8 +5,8 @@ Time of one iteration on P ranks with N voxels in all and n = N / P on each, blo
     t = c n + Σ_{l<G} v_l e [6 (α + s) + 6 w m_l² / β] + v_{G−1} [(α + s) log₂ P + w N_G / β] + v_G c N_G
         + r [2 α log₂ P + s]
 
-c n is compute with all levels, measured on one rank. Level l is visited v_l times (1, then 2^(l−1): V on top,
-W below) and exchanges the faces of its block, of side m_l = n^⅓ / 2^l, e times a visit with w bytes a value.
+c n is compute with all levels, measured on one rank. Level l is visited v_l = 2^l times (a W-cycle) and
+exchanges the faces of its block, of side m_l = n^⅓ / 2^l, e times a visit with w bytes a value.
 From level G on, the first that has no more than `gather` unknowns in all or whose aggregates would not fit
 into a block, every rank has everything, N_G unknowns, after an allgather, and solves it by itself. r
 reductions an iteration. α, β: latency and bandwidth of the network; s: software of a message.

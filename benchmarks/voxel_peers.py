@@ -25,15 +25,14 @@ WARM_UP = "field@16"
 
 
 def ours(image: str, axis: int, data: str, interval: bool) -> dict[str, Any]:
-    """Ours: percolating part, finite volumes with their lower bound, for the interval elements too."""
+    """Ours: finite volumes with their lower bound, for the interval elements too."""
     from mpi4py import MPI
 
-    from fetopo.microstructure.image import percolating
     from fetopo.transport.voxel import VoxelGrid, through
 
     def solve(m: np.ndarray) -> dict[str, Any]:
         grid = VoxelGrid(MPI.COMM_SELF, m.shape)
-        own = grid.take(percolating(m, axis))
+        own = grid.take(m)
         volumes = through(grid, own, axis)
         found = {
             "value": float(volumes.conductivity),
