@@ -35,7 +35,7 @@ def peers(a: argparse.Namespace) -> None:
     codes = a.codes.split(";") if a.codes else list(voxel_peers.CODES)
     for image in a.images or ["nmc@200", "nmc@100", "bentheimer@200"]:
         if available(image, a.data):
-            voxel_peers.table(image, a.axis, a.data, codes, a.timeout)
+            voxel_peers.table(image, a.axis, a.data, codes, a.repeats, a.timeout)
         else:
             print(f"{image}: the file is not there")
 
@@ -112,6 +112,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", default=str(DATA), help="folder of the images")
     parser.add_argument("--axis", type=int, default=0)
     parser.add_argument("--codes", help="of peers: names of the table's rows, with ; between")
+    parser.add_argument("--repeats", type=int, default=1, help="of peers: runs of each code, the best counts")
     parser.add_argument("--timeout", type=float, help="seconds after which a code is left out")
     parser.add_argument("--ranks", type=numbers, help="1,2,3")
     parser.add_argument("--sides", type=numbers, default=SIDES, help="of iterations and heat: 32,64,128,256")
