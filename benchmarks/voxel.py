@@ -72,7 +72,7 @@ def bandwidth(a: argparse.Namespace) -> None:
         ("elements", False, 1),
         ("elements", True, 3),
     ]
-    voxel_bandwidth.table(a.images[0] if a.images else "nmc@200", a.data, cases)
+    voxel_bandwidth.table(a.images[0] if a.images else "bentheimer@256", a.data, cases)
 
 
 def model(a: argparse.Namespace) -> None:
