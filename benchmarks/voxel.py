@@ -45,7 +45,7 @@ def volume(a: argparse.Namespace) -> None:
 
 
 def growth(a: argparse.Namespace) -> None:
-    for scheme in a.schemes:
+    for scheme in a.schemes or voxel_scaling.SCHEMES:
         voxel_scaling.growth(
             a.images or [f"{kind}@{n}" for kind in ("bentheimer", "field") for n in (100, 215, 464)],
             a.data,
@@ -54,7 +54,7 @@ def growth(a: argparse.Namespace) -> None:
 
 
 def iterations(a: argparse.Namespace) -> None:
-    voxel_scaling.robustness(a.sides, a.data)
+    voxel_scaling.robustness(a.sides, a.data, a.schemes or list(voxel_scaling.SCHEMES))
 
 
 def ranks(a: argparse.Namespace) -> None:
@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--timeout", type=float, help="seconds after which a code is left out")
     parser.add_argument("--ranks", type=numbers, help="1,2,3")
     parser.add_argument("--sides", type=numbers, default=SIDES, help="of iterations and heat: 32,64,128,256")
-    parser.add_argument("--schemes", type=lambda t: t.split(","), default=["finite volumes"])
+    parser.add_argument("--schemes", type=lambda t: t.split(","), help="finite volumes,elements")
     parser.add_argument("--latency", type=float, default=2e-6, help="of a message [s]")
     parser.add_argument("--bandwidth", type=float, default=10e9, help="of a message [B/s]")
     parser.add_argument("--software", type=float, help="of a message [s], model's second table; measured")

@@ -39,11 +39,10 @@ class Cost:
     before: float = 0.0
 
     def of_all(self, comm: Any) -> dict[str, float]:
-        """The same for all ranks: sums, the longest wall time."""
-        if comm is None or comm.size == 1:
-            return vars(self).copy()
-        found = {k: comm.allreduce(v) for k, v in vars(self).items() if k != "wall"}
-        return found | {"wall": max(comm.allgather(self.wall))}
+        """The same for all ranks: sums, the longest wall time, and the CPU seconds of the `busiest`."""
+        every = [self] if comm is None else comm.allgather(self)
+        found = {k: sum(getattr(e, k) for e in every) for k in ("cpu", "peak", "before")}
+        return found | {"wall": max(e.wall for e in every), "busiest": max(e.cpu for e in every)}
 
 
 def resident(field: str) -> float:
