@@ -77,9 +77,16 @@ def cell(
 
 def iterations(
     images: list[str], data: str, scheme: str, contrasts: list[float], rtol: float
-) -> list[list[int]]:
-    """Iterations of every image (rows) at every contrast (columns), all in one process."""
-    return [[cell(i, data, scheme, c, rtol)["iterations"] for c in contrasts] for i in images]
+) -> list[list[int | None]]:
+    """Iterations of every image (rows) at every contrast (columns); None where the solver gave up."""
+
+    def one(image: str, contrast: float) -> int | None:
+        try:
+            return int(cell(image, data, scheme, contrast, rtol)["iterations"])
+        except RuntimeError:
+            return None
+
+    return [[one(i, c) for c in contrasts] for i in images]
 
 
 def message(n: int = 8, repeats: int = 200) -> float:

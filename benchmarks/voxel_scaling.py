@@ -73,11 +73,10 @@ def robustness(sides: list[int], data: str, schemes: list[str], rtol: float = 1e
 
     White noise and a smooth field are continuous: log κ from 0 to log(contrast).
     """
-    worst = 0
-    contrasts = CONTRASTS
+    worst = 0.0
     for scheme in schemes:
         print(f"\nIterations to {rtol:g}, periodic cell, three directions at once, {scheme}")
-        head("image", "side", *(f"contrast {c:g}" for c in contrasts))
+        head("image", "side", *(f"contrast {c:g}" for c in CONTRASTS))
         kinds = [*(k for k in FILES if available(k, data)), "white", "smooth"]
         for kind in kinds:
             for side in sides:
@@ -85,10 +84,10 @@ def robustness(sides: list[int], data: str, schemes: list[str], rtol: float = 1e
                     continue
                 image = f"{kind}@{side}"
                 (found,) = run("voxel_cases:iterations", images=[image], data=data, scheme=scheme,
-                               contrasts=list(contrasts), rtol=rtol)  # fmt: skip
-                row(kind, side, *found)
+                               contrasts=list(CONTRASTS), rtol=rtol)  # fmt: skip
+                row(kind, side, *("gave up" if f is None else f for f in found))
                 worst = max([worst, *(np.inf if f is None else f for f in found)])
-    print(f"\nThe most: {worst}")
+    print(f"\nThe most: {worst:.0f}")
     return worst
 
 
