@@ -76,13 +76,17 @@ def bandwidth(a: argparse.Namespace) -> None:
 
 
 def model(a: argparse.Namespace) -> None:
-    seconds, directions = a.seconds_per_voxel, 3
+    seconds, share, directions = a.seconds_per_voxel, 0.8, 3
     if seconds is None:
-        r = run("voxel_cases:cell", image=a.images[0] if a.images else "field@128", data=a.data)
-        seconds = r["cost"]["wall"] / r["voxels"] / r["iterations"]
-        print(f"Measured on one rank: {r['voxels']:.3g} voxels, {directions} directions at once.")
+        image = a.images[0] if a.images else "field@128"
+        r = run("voxel_bandwidth:kernels", image=image, data=a.data, scheme="finite volumes",
+                continuous=True, rhs=directions)  # fmt: skip
+        spent = r["seconds"]
+        whole = spent["cycle"] + sum(spent[p.name] for p in voxel_bandwidth.KRYLOV)
+        seconds, share = whole / r["unknowns"], spent["cycle"] / whole
+        print(f"Measured on one rank: {image}, continuous coefficients, {directions} directions at once.")
     software = run("voxel_cases:message", ranks=2) if a.software is None else a.software
-    solver = voxel_model.Solver(seconds, value_bytes=4 * directions)
+    solver = voxel_model.Solver(seconds, share, value_bytes=4 * directions)
     for each in (0.0, software):
         voxel_model.table(solver, voxel_model.Machine(a.latency, a.bandwidth, each))
 

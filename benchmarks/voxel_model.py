@@ -2,14 +2,14 @@
 
 Time of one iteration on P ranks with N voxels in all and n = N / P on each, blocks as cubes:
 
-    t = c n + Σ_{l<G} v_l e [6 (α + s) + 6 w m_l² / β] + v_{G−1} [(α + s) log₂ P + w N_G / β] + v_G c N_G
+    t = c n + Σ_{l<G} v_l e [6 (α + s) + 6 w m_l² / β] + v_{G−1} [(α + s) log₂ P + w N_G / β] + v_G c₁ N_G
         + r [2 α log₂ P + s]
 
-c n is compute with all levels, measured on one rank. Level l is visited v_l = 2^l times (a W-cycle) and
-exchanges the faces of its block, of side m_l = n^⅓ / 2^l, e times a visit with w bytes a value.
-From level G on, the first that has no more than `gather` unknowns in all or whose aggregates would not fit
-into a block, every rank has everything, N_G unknowns, after an allgather, and solves it by itself. r
-reductions an iteration. α, β: latency and bandwidth of the network; s: software of a message.
+c n is compute with all levels, measured on one rank, c₁ the share of it of a multigrid cycle. Level l is
+visited v_l = 2^l times (a W-cycle) and exchanges the faces of its block, of side m_l = n^⅓ / 2^l, e times a
+visit with w bytes a value. From level G on, the first that has no more than `gather` unknowns in all or whose
+aggregates would not fit into a block, every rank has everything, N_G unknowns, after an allgather, and solves
+it by itself. r reductions an iteration. α, β: latency and bandwidth of the network; s: software of a message.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Solver:
     """What an iteration does; see the module's formula."""
 
     seconds_per_voxel: float  # c, one iteration, all levels
+    cycle: float = 0.8  # c₁/c
     iterations: int = 12
     exchanges: float = 4.5  # e: 4 in a first visit of a level, 5 in a second
     value_bytes: int = 4  # w
@@ -73,8 +74,8 @@ def parts(voxels: float, ranks: int, solver: Solver, machine: Machine) -> dict[s
         "compute": compute,
         "halos": halos,
         "gathering": gathering,
-        # c counts each voxel with all levels below it, which is what a cycle from this level on costs.
-        "gathered levels": count[alone] * solver.seconds_per_voxel * gathered,
+        # c₁ counts a voxel with all levels below it: what a cycle costs that begins here.
+        "gathered levels": count[alone] * solver.cycle * solver.seconds_per_voxel * gathered,
         "reductions": solver.reductions * (2 * machine.latency * steps + machine.software),
     }
 
@@ -89,7 +90,8 @@ def table(
         f"\nAssumed: {per_message} and {1e6 * machine.software:.1f} µs of software a message; cubic blocks;"
         f" {solver.exchanges} halo exchanges a visit of a level, {solver.value_bytes} bytes a value; levels"
         f" of at most {solver.gather} unknowns gathered by all; {solver.reductions} reductions and"
-        f" {1e9 * solver.seconds_per_voxel:.3g} ns per voxel an iteration, measured on one rank;"
+        f" {1e9 * solver.seconds_per_voxel:.3g} ns per voxel an iteration,"
+        f" {100 * solver.cycle:.0f} % of it the cycle, measured on one rank;"
         f" {solver.iterations} iterations; every rank has the bandwidth of memory that this one had;"
         " no overlap of messages and compute."
     )
