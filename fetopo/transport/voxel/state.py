@@ -52,6 +52,8 @@ class State:
         self.u = self.operator.blocks.padded(rhs, np.float64)
         self.gradient: Floats | None = None
         self.source: Array | None = None
+        #: Residual, squared, that is small enough whatever the load is.
+        self.least = 0.0
         self.solver = ConjugateGradients(self.operator.hierarchy)
 
     @property
@@ -77,7 +79,14 @@ class State:
             reference = self.solver.residual(self.u, self.gradient, self.source)
             self.u = start
         self._ghosts(for_solver=True)
-        self.solver.solve(self.u, gradient=self.gradient, source=self.source, rtol=rtol, reference=reference)
+        self.solver.solve(
+            self.u,
+            gradient=self.gradient,
+            source=self.source,
+            rtol=rtol,
+            reference=reference,
+            least=self.least,
+        )
         self._ghosts(for_solver=False)
 
     def _started(self) -> bool:
