@@ -1,4 +1,4 @@
-"""Potentials on a voxel grid with what follows from them: fixed faces, sources, energies, fluxes, derivatives."""
+"""Potentials on a voxel grid: fixed faces, sources; and energies, fluxes, derivatives that follow."""
 
 from __future__ import annotations
 
@@ -145,8 +145,8 @@ class State:
     def derivative(self, weight: Floats) -> Array:
         """Σ weight_qr ∂energy_qr/∂κ of every own voxel, the potentials held.
 
-        For potentials that solve the problem with fixed loads this is the whole derivative, because the energy
-        is stationary. Shape of the conductivities.
+        For potentials that solve the problem with fixed loads this is the whole derivative, because the
+        energy is stationary. Shape of the conductivities.
         """
         operator = self.operator
         parts = self.level.struct.parts
@@ -185,7 +185,7 @@ class State:
         return self.operator.blocks.sum(full)
 
     def fluxes(self, axis: int = -1) -> tuple[Floats, Floats, Floats, Floats]:
-        """Finite volumes: means, energies and imbalance of the fluxes read as Raviart–Thomas fields. Collective.
+        """Finite volumes: means, energies, imbalance of fluxes as Raviart–Thomas fields. Collective.
 
         Returns:
             Σ over voxels of flux density · volume, shape (3, rhs); of |density|²/κ · volume, (rhs, rhs); of
