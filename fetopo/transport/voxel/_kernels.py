@@ -26,6 +26,8 @@ void smooth_second(const level *L);
 void smooth_third(const level *L);
 void smooth_fourth(const level *L, double *products);
 void restrict_residual(const level *L, const level *C);
+void sum_of_load(const level *L, double *sum);
+void shift_load(const level *L, const double *less);
 void prolong(const level *L, const level *C);
 void cycle(const level *levels, int32_t here, int32_t last, int32_t guess, double *products);
 void apply(const level *L, const float *p, double *products);

@@ -187,6 +187,39 @@ static void solve_last(const level *L) {
     }
 }
 
+void sum_of_load(const level *L, double *sum) {
+    const int64_t S = size_of(L);
+    for (int32_t q = 0; q < L->rhs; q++) {
+        sum[q] = 0;
+        PLANES(L) ROWS(L) {
+            const float *restrict b = L->b + q * S + place(L, i, j);
+            double row = 0;
+            OWN(L) row += b[k];
+            sum[q] += row;
+        }
+    }
+}
+
+void shift_load(const level *L, const double *less) {
+    const int64_t S = size_of(L);
+    for (int32_t q = 0; q < L->rhs; q++) {
+        const float value = (float)less[q];
+        PLANES(L) ROWS(L) {
+            float *restrict b = L->b + q * S + place(L, i, j);
+            OWN(L) b[k] -= value;
+        }
+    }
+}
+
+/* Take the mean off b. Round-off puts some there, and where the conductivity between a few good conductors is poor
+   a coarse level would make of it a constant so large that single precision loses all else. */
+static void center(const level *L) {
+    double sum[L->rhs];
+    sum_of_load(L, sum);
+    for (int32_t q = 0; q < L->rhs; q++) sum[q] /= (double)L->n[0] * L->n[1] * L->n[2];
+    shift_load(L, sum);
+}
+
 /* One W-cycle, from zero or from the guess in x, on a hierarchy that is on this rank. */
 void cycle(const level *levels, int32_t here, int32_t last, int32_t guess, double *products) {
     const level *L = levels + here;
@@ -194,6 +227,7 @@ void cycle(const level *levels, int32_t here, int32_t last, int32_t guess, doubl
         solve_last(L);
         return;
     }
+    if (here && !guess && L->singular) center(L);
     if (guess) {
         wrap_ff(L, L->x, L->rhs);
         smooth_third(L);

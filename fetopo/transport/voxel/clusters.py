@@ -45,7 +45,8 @@ class FloatingClusters:
         self.struct = self.ffi.cast("level *", int(level.ffi.cast("uintptr_t", level.struct)))
         self.count = 0
         self._any = False
-        if level.struct.kind == level.lib.MASK or level.array("x")[0].size >= 2**31:
+        insulated = level.struct.kind == level.lib.MASK or level.struct.binary
+        if insulated or level.array("x")[0].size >= 2**31:
             # Around an insulator nothing binds a cluster to the rest: it has no load, and no correction.
             self.places, self.numbers = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32)
             self.inverse = np.zeros(0)

@@ -35,22 +35,24 @@ class Hierarchy:
     """Levels below a finest one, and the cycle through them.
 
     Args:
-        finest: the level to precondition, its coefficients known; `build` reads them.
+        finest_blocks: distribution of the unknowns of the level to precondition.
+        rhs: right-hand sides.
+        singular: whether constants cost no energy: no potential is fixed, nothing is added to the diagonal.
     Attributes:
         levels: from the finest to the one with one unknown.
         gathered: index of the first level that every rank has whole.
     """
 
-    def __init__(self, finest_blocks: Blocks, rhs: int) -> None:
+    def __init__(self, finest_blocks: Blocks, rhs: int, singular: bool = False) -> None:
         module = _kernels.multigrid()
         self.ffi, self.lib = module.ffi, module.lib
         self.structs = self.ffi.new("level[]", _MOST)
-        self.rhs = rhs
+        self.rhs, self.singular = rhs, singular
         self.finest = Level(finest_blocks, self.structs + 0, rhs)
         self.levels: list[Level] = [self.finest]
         self.gathered = 0
         self._proxy: Level | None = None
-        self._factors: list[tuple[int, ...]] = []
+        self._copied = False
         self._products = np.zeros(rhs)
 
     def build(self) -> None:
@@ -94,6 +96,7 @@ class Hierarchy:
         ):
             return known
         level = Level(blocks, self.structs + place, self.rhs)
+        level.struct.singular = self.singular
         level.faces()
         level.work()
         return level
@@ -115,6 +118,7 @@ class Hierarchy:
         from mpi4py import MPI
 
         coarse = fine.blocks.coarse(factor)
+        self._copied = coarse is None
         if coarse is None:
             # The level itself is needed whole: it stands for the next one, nothing is coarsened.
             factor, coarse = (1, 1, 1), fine.blocks
@@ -154,6 +158,8 @@ class Hierarchy:
     def cycle(self, products: Array) -> None:
         """x of the finest level ≈ A⁻¹b, from zero; `products` gets b·x of this rank's block."""
         out = _kernels.pointer(self.ffi, "double", products)
+        if self.singular:
+            self._center()
         started = self.clusters.any
         if started:
             self.clusters.begin()
@@ -163,6 +169,13 @@ class Hierarchy:
             self._down(0, started, out)
         if started:
             self.clusters.end(products)
+
+    def _center(self) -> None:
+        """Take the mean off the load, see `center` of the kernels. Collective."""
+        sums = np.zeros(self.rhs)
+        self.lib.sum_of_load(self.finest.struct, _kernels.pointer(self.ffi, "double", sums))
+        mean = self.finest.blocks.sum(sums) / _size(self.finest.blocks)
+        self.lib.shift_load(self.finest.struct, _kernels.pointer(self.ffi, "double", mean))
 
     def _down(self, here: int, guess: bool, products: Any) -> None:
         level, lib = self.levels[here], self.lib
@@ -204,9 +217,17 @@ class Hierarchy:
             shape = (self.rhs, *(s.stop - s.start for s in part))
             b[(slice(None), *part)] = every[at : at + count].reshape(shape)
             at += count
-        self.lib.cycle(self.structs, self.gathered, last, 0, self.ffi.NULL)
-        if self.gathered < last:
-            self.lib.cycle(self.structs, self.gathered, last, 1, self.ffi.NULL)
+        first = self.gathered
+        if self._copied:
+            # The level has been smoothed where it is distributed: this copy of it only passes on.
+            first += 1
+            whole.array("x")[...] = 0
+            self.lib.restrict_residual(whole.struct, self.structs + first)
+        self.lib.cycle(self.structs, first, last, 0, self.ffi.NULL)
+        if first < last:
+            self.lib.cycle(self.structs, first, last, 1, self.ffi.NULL)
+        if self._copied:
+            self.lib.prolong(whole.struct, self.structs + first)
         mine = (slice(None), *proxy.blocks.own)
         proxy.array("x")[inner] = whole.array("x")[inner][mine]
         self.lib.prolong(level.struct, proxy.struct)

@@ -33,8 +33,8 @@ class Operator:
     """−∇·κ∇u on the voxels of a grid, by finite volumes or by elements, with its multigrid hierarchy.
 
     Finite volumes: one unknown per voxel, flux t(u₁ − u₂) through a face, t = area/distance times the
-    harmonic mean of both sides; a fixed potential is at the face, half a voxel away. Elements: one trilinear (in 2D
-    bilinear) element per voxel, unknowns are nodes. Lengths are relative to the longest edge of a voxel.
+    harmonic mean of both sides; a fixed potential is at the face, half a voxel away. Elements: one trilinear
+    (in 2D bilinear) element per voxel, unknowns are nodes. Lengths are relative to a voxel's longest edge.
 
     Args:
         grid: the voxels; an axis that is not periodic is closed unless its potential is fixed.
@@ -67,7 +67,8 @@ class Operator:
         self.sides = sides_of(grid)
         self.voxels = grid.blocks
         self.blocks = self._unknowns()
-        self.hierarchy = Hierarchy(self.blocks, rhs)
+        singular = shift == 0 and not any(any(ends) for ends in self.fixed)
+        self.hierarchy = Hierarchy(self.blocks, rhs, singular)
         self.level: Level = self.hierarchy.finest
         struct = self.level.struct
         struct.shift = shift
