@@ -48,6 +48,18 @@ void elements_energy(const level *L, const double *u, const double *gradient, co
                      double *energy, double *layer, double *derivative);
 """
 
+_CLUSTERS = """
+void strongest(const level *L);
+int64_t clusters(const level *L, double share, int32_t *parent);
+void cluster_sums(const level *L, double share, const int32_t *number, int64_t *size, double *within,
+                  double *across);
+int64_t cluster_links(const level *L, double share, const int32_t *number, int32_t *pairs);
+void cluster_gather(const level *L, int32_t started, int64_t count, const int32_t *at, const int32_t *number,
+                    int64_t clusters, double *load, double *residual);
+void cluster_scatter(const level *L, int64_t count, const int32_t *at, const int32_t *number, int64_t clusters,
+                     const double *values);
+"""
+
 
 def _structure() -> str:
     text = HEADERS[0].read_text(encoding="utf-8")
@@ -73,6 +85,18 @@ def energy() -> Any:
     """Kernels of energies, fluxes and derivatives; see :func:`multigrid`."""
     return compiled(
         HERE / "_energy.c", _structure() + _ENERGY, name="energy", flags=FLAGS, headers=HEADERS[:1]
+    )
+
+
+@cache
+def clusters() -> Any:
+    """Kernels of clusters of strongly bound unknowns; see :func:`multigrid`."""
+    return compiled(
+        HERE / "_clusters.c",
+        _structure() + _CLUSTERS,
+        name="clusters",
+        flags=FLAGS,
+        headers=HEADERS[:1],
     )
 
 

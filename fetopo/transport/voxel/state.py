@@ -65,14 +65,23 @@ class State:
         """Set the conductivities, see :meth:`Operator.assign`. Collective."""
         self.operator.assign(kappa, table)
 
-    def solve(self, rtol: float) -> None:
-        """Solve from the potentials there are. Collective.
+    def solve(self, rtol: float, start: Array | None = None) -> None:
+        """Solve from the potentials there are, or from others. Collective.
 
+        Args:
+            rtol: residual relative to the load.
+            start: own potentials, of a shape that broadcasts, where `u` is zero so far.
         Raises:
             RuntimeError: no convergence.
         """
         reference = None
-        if self._started():
+        if start is not None:
+            self._ghosts(for_solver=True)
+            reference = self.solver.residual(self.u, self.gradient, self.source)
+            # The kernels for masks count on zeros where nothing conducts.
+            there = self.conducting() if self.scheme == "finite volumes" else 1.0
+            np.multiply(start, there, out=self.u[_INNER])
+        elif self._started():
             # The tolerance is relative to the load, not to what a good start leaves of it.
             start, self.u = self.u, np.zeros_like(self.u)
             self._ghosts(for_solver=True)
@@ -203,7 +212,7 @@ class State:
         """Largest less smallest potential of each right-hand side where something conducts. Collective."""
         own = self.u[_INNER]
         if self.scheme == "finite volumes":
-            own = np.where(self._conducting(), own, np.nan)
+            own = np.where(self.conducting(), own, np.nan)
         own = own.reshape(self.rhs, -1)
         high = np.fmax.reduce(own, axis=1, initial=-np.inf)
         low = np.fmin.reduce(own, axis=1, initial=np.inf)
@@ -211,7 +220,8 @@ class State:
         self.operator.blocks.comm.Allreduce(MPI.IN_PLACE, both, op=MPI.MAX)
         return np.asarray(both[0] + both[1])
 
-    def _conducting(self) -> Array:
+    def conducting(self) -> Array:
+        """Own voxels that conduct (finite volumes), three axes."""
         kept, struct, lib = self.level.kept, self.level.struct, self.level.lib
         inner = (0, *(slice(1, -1),) * 3)
         if struct.kind == lib.MASK:
