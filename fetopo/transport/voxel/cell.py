@@ -53,8 +53,8 @@ class VoxelCellProblem:
         self.iterations = 0
         self.imbalance = 0.0
         self._largest = 1.0
-        # Where the conductivity hardly varies along a direction, fluxes of order one cancel in its load: what is
-        # left may be round-off, of which no fraction can be asked for.
+        # Where the conductivity hardly varies along a direction, fluxes of order one cancel in its load: what
+        # is left may be round-off, of which no fraction can be asked for.
         self.state.least = _CANCELLED**2 * grid.size * float(np.prod(sides) / sides.max()) ** 2
 
     def assign(self, kappa: Array, table: Floats | None = None) -> None:
