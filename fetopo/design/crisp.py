@@ -81,16 +81,16 @@ def verify_voxels(
     size = tuple(float(h) / refine for h in grid.voxel_size)
     fine = VoxelGrid(grid.comm, tuple(n * refine for n in grid.shape), size, periodic=True)
     place = np.ix_(*(np.arange(s.start, s.stop) // refine for s in fine.own))
-    kappa = np.where(labels[place] == 1, conductivity[1], conductivity[0])
+    split, table = np.ascontiguousarray(labels[place]), np.array(conductivity, dtype=float)
     if not any(value for label, value in enumerate(conductivity) if (labels == label).any()):
         return np.zeros((grid.dim, grid.dim)), np.zeros((grid.dim, grid.dim)), labels
     problem = VoxelCellProblem(fine, scheme="elements", rtol=VERIFY_TOLERANCE)
-    problem.assign(kappa)
+    problem.assign(split, table)
     problem.solve()
     upper = np.array(problem.tensor)
     # Its memory goes before the other discretization takes its own.
     del problem
     problem = VoxelCellProblem(fine, scheme="finite volumes", rtol=VERIFY_TOLERANCE)
-    problem.assign(kappa)
+    problem.assign(split, table)
     problem.solve()
     return upper, np.array(problem.lower_bound()), labels
