@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from scipy import ndimage
 
-from fetopo.design.cell import Goal, check_design
+from fetopo.design.goal import Goal, check_design
 from fetopo.design.mma import MMAOptions
 from fetopo.design.problem import DEFAULT_STAGES, LoopOptions, Stage
 from fetopo.microstructure.image import read as read_image
@@ -22,6 +22,10 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 _AXES = {"x": 0, "y": 1, "z": 2}
+
+
+#: Where a case does not say: "mesh" or "voxel".
+DEFAULT_DISCRETIZATION: Literal["mesh", "voxel"] = "mesh"
 
 
 class CaseError(ValueError):
@@ -97,6 +101,7 @@ class Case(_Section):
     """A design case."""
 
     title: str = ""
+    discretization: Literal["mesh", "voxel"] = DEFAULT_DISCRETIZATION
     cell: CellSection
     material: MaterialSection
     objective: ObjectiveSection
@@ -115,6 +120,11 @@ class Case(_Section):
         return self.cell.lengths or [n / max(self.cell.shape) for n in self.cell.shape]
 
     @property
+    def voxel_size(self) -> list[float]:
+        """Edge lengths of a voxel in metres."""
+        return [a / n for a, n in zip(self.lengths, self.cell.shape, strict=True)]
+
+    @property
     def conductivity(self) -> tuple[float, float]:
         return self.material.conductivity[0], self.material.conductivity[1]
 
@@ -122,10 +132,10 @@ class Case(_Section):
     def filter_radius(self) -> float:
         if self.filter.radius is not None:
             return self.filter.radius
-        return 3 * max(a / n for a, n in zip(self.lengths, self.cell.shape, strict=True))
+        return 3 * max(self.voxel_size)
 
     def goal(self) -> Goal:
-        """The goal in the terms of :mod:`fetopo.design.cell`."""
+        """The goal in the terms of :mod:`fetopo.design.goal`."""
         o = self.objective
         if o.target is not None:
             return Goal("target", target=tuple(tuple(row) for row in o.target))

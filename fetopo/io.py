@@ -20,12 +20,15 @@ from fetopo._compat import interpolation_points
 from fetopo._json import plain
 from fetopo._mpi import on_every_rank
 from fetopo._paths import replacing
+from fetopo._vti import write_voxel_fields
 from fetopo.design.cell import CellDesign, Goal
 from fetopo.design.problem import Record
+from fetopo.design.voxels import VoxelState
 from fetopo.microstructure.image import Image
 from fetopo.microstructure.image import write as write_image
 from fetopo.microstructure.mesh import to_image
 from fetopo.transport.state import owned
+from fetopo.transport.voxel import VoxelGrid
 
 _log = logging.getLogger(__name__)
 
@@ -48,11 +51,15 @@ def write_history(path: Path, history: Sequence[Record]) -> None:
 def summary(design: CellDesign, goal: Goal) -> dict[str, Any]:
     """The content of result.json; keys as in the command line contract."""
     result = design.result
+    interval: dict[str, Any] = {}
+    if design.verified_lower_bound is not None:
+        interval = {"lower_bound": design.verified_lower_bound, "at_least": design.verified_at_least}
     return {
         "objective": result.objective,
         "constraints": result.constraints,
         "effective_tensor": design.tensor,
         "target": None if goal.target is None else goal.target,
+        "discretization": design.discretization,
         "goal": goal.kind if goal.direction is None else {"along": goal.direction},
         "reached": design.reached,
         "bound": design.bound,
@@ -65,6 +72,7 @@ def summary(design: CellDesign, goal: Goal) -> dict[str, Any]:
             "reached": design.verified,
             "volume_fraction": design.volume_fraction,
             "voxels_split": design.verified_refinement,
+            **interval,
         },
     }
 
@@ -72,6 +80,9 @@ def summary(design: CellDesign, goal: Goal) -> dict[str, Any]:
 def flux_image(design: CellDesign, axis: int = 0) -> npt.NDArray[np.float64]:
     """Flux of the cell problem for a mean gradient along an axis, per voxel: shape (*grid, d). Collective."""
     cell, problem = design.cell, design.problem
+    if isinstance(cell, VoxelGrid) or isinstance(problem, VoxelState):
+        assert isinstance(problem, VoxelState)
+        return problem.flux(axis)
     Q = fem.functionspace(cell.mesh, ("DG", 0))
     local = problem.flux(problem.local_fields()[axis])
     parts = []
@@ -83,25 +94,45 @@ def flux_image(design: CellDesign, axis: int = 0) -> npt.NDArray[np.float64]:
 
 
 def write_fields(directory: Path, design: CellDesign) -> None:
-    """Density, crisp structure and the potentials x·eᵢ + χᵢ as XDMF for ParaView. Collective."""
+    """Density, crisp structure and the potentials x·eᵢ + χᵢ for ParaView. Collective.
+
+    XDMF of a mesh, VTK ImageData of a grid of voxels.
+    """
     cell, problem = design.cell, design.problem
+    if isinstance(cell, VoxelGrid) or isinstance(problem, VoxelState):
+        _write_voxels(directory / "design.vti", design)
+        return
     mesh = cell.mesh
     V = fem.functionspace(mesh, ("Lagrange", 1))
     Q = fem.functionspace(mesh, ("DG", 0))
     density, crisp = fem.Function(Q, name="density"), fem.Function(Q, name="crisp")
     owned(density)[:], owned(crisp)[:] = design.result.rho, design.crisp
-    fields = [density, crisp]
+    functions = [density, crisp]
     x = ufl.SpatialCoordinate(mesh)
     for i, chi in enumerate(problem.correctors):
         potential = fem.Function(V, name=f"potential_{i}")
         potential.interpolate(fem.Expression(x[i] + chi, interpolation_points(V)))
-        fields.append(potential)
-    for field in fields:
+        functions.append(potential)
+    for field in functions:
         field.x.scatter_forward()
     with XDMFFile(mesh.comm, str(directory / "design.xdmf"), "w") as file:
         file.write_mesh(mesh)
-        for field in fields:
+        for field in functions:
             file.write_function(field)
+
+
+def _write_voxels(path: Path, design: CellDesign) -> None:
+    grid, state = design.cell, design.problem
+    assert isinstance(grid, VoxelGrid)
+    assert isinstance(state, VoxelState)
+    fields = {"density": design.density, "crisp": design.labels}
+    axes = [(np.arange(n) + 0.5) * h for n, h in zip(grid.shape, grid.voxel_size, strict=True)]
+    positions = np.meshgrid(*axes, indexing="ij", sparse=True)
+    for i, (chi, x) in enumerate(zip(state.correctors(), positions, strict=True)):
+        fields[f"potential_{i}"] = chi + x
+    with on_every_rank(grid.comm):
+        if grid.comm.rank == 0:
+            write_voxel_fields(path, fields, grid.voxel_size)
 
 
 def write_design(
@@ -115,12 +146,12 @@ def write_design(
         title: above the pictures.
         pictures: whether to draw them.
     """
-    comm = design.cell.mesh.comm
+    comm = design.comm
     with on_every_rank(comm):
         if comm.rank == 0:
             directory.mkdir(parents=True, exist_ok=True)
     write_fields(directory, design)
-    flux = flux_image(design) if design.cell.grid is not None and pictures else None
+    flux = flux_image(design) if design.density is not None and pictures else None
     with on_every_rank(comm):
         if comm.rank == 0:
             write_history(directory / "history.csv", design.result.history)

@@ -38,6 +38,9 @@ def design_report(design: CellDesign, goal: Goal, directory: Path | None = None)
             f"conductivity {what} {design.verified:.6g}: "
             f"{100 * (design.bound_fraction or 0):.2f} % of the {which}, {design.crisp_bound:.6g}"
         )
+        if design.verified_at_least is not None:
+            lines.append(f"guaranteed for the structure of voxels: at least {design.verified_at_least:.6g}")
     if directory is not None:
-        lines.append(f"written to {directory}: result.json, history.csv, design.tif, design.xdmf, pictures")
+        fields = "design.vti" if design.discretization == "voxel" else "design.xdmf"
+        lines.append(f"written to {directory}: result.json, history.csv, design.tif, {fields}, pictures")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fetopo.case import CaseError, read_case, start_from_image
+from fetopo.case import DEFAULT_DISCRETIZATION, CaseError, read_case, start_from_image
 from fetopo.design.cell import Goal
 from fetopo.microstructure.image import Image, write
 
@@ -39,6 +39,18 @@ def test_defaults(case_file):
     assert [stage.beta for stage in case.options().stages] == [1, 2, 4, 8, 16, 32, 64]
 
 
+@pytest.mark.parametrize("name", ["mesh", "voxel"])
+def test_discretization(case_file, name):
+    assert read_case(case_file(f'discretization = "{name}"\n' + GOOD)).discretization == name
+    assert read_case(case_file(GOOD)).discretization == DEFAULT_DISCRETIZATION
+
+
+def test_size_of_a_voxel(case_file):
+    case = read_case(case_file(GOOD.replace("16]\n", "8]\nlengths = [4e-6, 2e-6]\n")))
+    assert case.voxel_size == pytest.approx([2.5e-7, 2.5e-7])
+    assert case.filter_radius == pytest.approx(7.5e-7)
+
+
 def test_directions(case_file):
     assert read_case(case_file(GOOD.replace('"isotropic"', '"y"'))).goal() == Goal("along", (0.0, 1.0))
     assert read_case(case_file(GOOD.replace('"isotropic"', "[1, 2]"))).goal() == Goal("along", (1.0, 2.0))
@@ -59,6 +71,12 @@ REFUSED = [
     ("two goals", GOOD + "target = [[0.2, 0], [0, 0.2]]", "objective"),
     ("empty cell", GOOD.replace("[16, 16]", "[16, 0]"), "cell.shape"),
     ("1D", GOOD.replace("[16, 16]", "[16]"), "cell.shape"),
+    (
+        "no such discretization",
+        'discretization = "pixel"\n' + GOOD,
+        "discretization: input should be 'mesh' or",
+    ),
+    ("discretization is a name", "discretization = 1\n" + GOOD, "discretization"),
     ("half a voxel", GOOD.replace("[16, 16]", "[16.5, 16]"), "cell.shape"),
     ("lengths of another dimension", GOOD.replace("16]\n", "16]\nlengths = [1.0]\n"), "cell.lengths"),
     ("filter as wide as the cell", GOOD + "[filter]\nradius = 0.6", "filter.radius"),

@@ -231,7 +231,28 @@ def test_design_leaves_all_its_files(tmp_path):
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == written
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_design_on_voxels(tmp_path, ranks):
+    (tmp_path / "case.toml").write_text('discretization = "voxel"\n' + CASE, encoding="utf-8")
+    done = fetopo("design", "case.toml", "--output", "out", "--json", ranks=ranks, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert json.loads(done.stdout) == written
+    assert written["discretization"] == "voxel"
+    assert 0.5 < written["bound_fraction"] <= 1
+    assert 0 < written["verified"]["at_least"] <= written["verified"]["reached"]
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {
+        "result.json", "history.csv", "design.tif", "design.vti",
+        "density.png", "flux.png", "convergence.png",
+    }  # fmt: skip
+    design = read(tmp_path / "out" / "design.tif")
+    assert design.shape == (24, 20)
+    assert design.phases[1] == pytest.approx(written["verified"]["volume_fraction"])
+
+
 BAD = [
+    ("discretization", 'discretization = "pixel"\n' + CASE, "discretization"),
     ("unknown key", CASE + "[filter]\nradios = 1", "unknown key filter.radios"),
     ("target", CASE.replace('maximize = "isotropic"', "target = [[0.9, 0], [0, 0.9]]"), "objective.target"),
     ("image", CASE + '[start]\nimage = "nowhere.tif"', "start.image"),

@@ -26,15 +26,22 @@ def design(
     from fetopo.io import shown_objective, summary, write_design
     from fetopo.microstructure.mesh import regular_cell, voxel_of_cells
     from fetopo.progress import Progress
+    from fetopo.transport.voxel import VoxelGrid
 
     comm = MPI.COMM_WORLD
     problem, start = at_root(comm, lambda: _prepare(case, output, overwrite))
     goal = problem.goal()
-    cell = regular_cell(comm, problem.cell.shape, problem.lengths)
     first = problem.start.field
-    if start is not None:
-        owned = cell.mesh.topology.index_map(cell.dim).size_local
-        first = start[tuple(voxel_of_cells(cell)[:owned].T)]
+    cell: Any
+    if problem.discretization == "voxel":
+        cell = VoxelGrid(comm, problem.cell.shape, problem.voxel_size, periodic=True)
+        if start is not None:
+            first = cell.take(start).reshape(-1)
+    else:
+        cell = regular_cell(comm, problem.cell.shape, problem.lengths)
+        if start is not None:
+            owned = cell.mesh.topology.index_map(cell.dim).size_local
+            first = start[tuple(voxel_of_cells(cell)[:owned].T)]
     name, transform = shown_objective(goal)
     result = design_cell(
         cell,

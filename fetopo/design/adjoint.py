@@ -13,6 +13,8 @@ import numpy.typing as npt
 import ufl
 from dolfinx import fem
 
+from fetopo.design.density import DensityMap
+from fetopo.design.tensor import TensorValue
 from fetopo.transport.homogenization import CellProblem
 from fetopo.transport.state import (
     LinearSolver,
@@ -149,32 +151,51 @@ class TensorFunctional:
         self.state, self.rho = problem, rho
         mesh, d = problem.cell.mesh, problem.cell.dim
         self.comm = mesh.comm
-        self._D = fem.Constant(mesh, np.eye(d))
-        D = ufl.variable(ufl.as_matrix([[self._D[i, j] for j in range(d)] for i in range(d)]))
-        J = ufl.as_ufl(function(D))
-        if J.ufl_shape != ():
-            raise ValueError(f"a functional of the tensor must be a scalar, found shape {J.ufl_shape}")
-        measure = ufl.dx(mesh, metadata={"quadrature_degree": 0})
-        # The value is the same in every cell: its mean over the mesh is it.
-        self._value = fem.form(J * measure)
-        self._mesh_volume = global_sum(fem.form(fem.Constant(mesh, 1.0) * measure))
-        weight = ufl.diff(J, D)
+        self._function = TensorValue(mesh.comm, function, d)
+        self._weight = fem.Constant(mesh, np.eye(d))
         fields = problem.local_fields()
         energy = sum(
-            weight[i, j] * ufl.inner(problem.flux(fields[i]), fields[j]) for i in range(d) for j in range(d)
+            self._weight[i, j] * ufl.inner(problem.flux(fields[i]), fields[j])
+            for i in range(d)
+            for j in range(d)
         )
         # Held constant in κ: weight and correctors.
         self._derivative = fem.form(ufl.derivative(energy * problem.dx, rho))
 
     def value(self) -> float:
         """J(D) at the present tensor."""
-        self._D.value = self.state.tensor
-        return global_sum(self._value) / self._mesh_volume
+        return self._function.value(self.state.tensor)
 
     def derivative(self) -> Array:
         """dJ/dρ as a dual vector over owned cells."""
-        self._D.value = self.state.tensor
+        self._weight.value = self._function.derivative(self.state.tensor)
         return owned(assemble_dual(self._derivative)) / self.state.cell.volume
+
+
+class MeanDensity:
+    """Volume fraction of the material with ρ = 1, on a mesh or on a grid of voxels: 1/|Y| Σ ρ |cell|.
+
+    Args:
+        density: the density.
+        volumes: volumes of this rank's cells.
+        volume: |Y|; default the sum of the volumes.
+    """
+
+    state = None
+
+    def __init__(self, density: DensityMap, volumes: Array, volume: float | None = None) -> None:
+        self.density, self.comm = density, density.comm
+        self.rho = density.rho
+        total = float(self.comm.allreduce(float(volumes.sum()))) if volume is None else float(volume)
+        self._share = volumes / total
+
+    def value(self) -> float:
+        """The mean at the present density."""
+        return float(self.comm.allreduce(float(self._share @ self.density.values)))
+
+    def derivative(self) -> Array:
+        """d mean/dρ as a dual vector over owned cells."""
+        return np.array(self._share)
 
 
 class ReducedFunctional:
@@ -182,10 +203,14 @@ class ReducedFunctional:
 
     Args:
         functional: the functional.
-        density: the map from m to its density; None if m is the density itself.
+        density: the map from m to its density; None if m is the density itself, which needs a mesh.
+    Raises:
+        ValueError: a functional on voxels without its density map.
     """
 
     def __init__(self, functional: Any, density: Any | None = None) -> None:
+        if density is None and functional.rho is None:
+            raise ValueError("a functional on voxels needs its density map, found None")
         self.functional, self.density = functional, density
         self.comm = functional.comm
 

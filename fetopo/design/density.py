@@ -1,9 +1,10 @@
 """From design variable to physical density: filter, projection, interpolation, each with its transpose.
 
-    x ─ HelmholtzFilter ─▶ x̃ ─ HeavisideProjection ─▶ ρ ─ Interpolation ─▶ κ
+    x ─ filter ─▶ x̃ ─ HeavisideProjection ─▶ ρ ─ Interpolation ─▶ κ
 
-Arrays hold one value per owned cell. `forward` maps values; `vjp` maps a derivative with respect to the
-result (a dual vector: one number per cell, already summed over the cell) to one with respect to the input.
+Arrays hold one value per owned cell, on a grid of voxels one per voxel of the own block in C order. `forward`
+maps values; `vjp` maps a derivative with respect to the result (a dual vector: one number per cell, already
+summed over the cell) to one with respect to the input. Filters: here on meshes, in `voxels` without a mesh.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fetopo.transport import materials
 from fetopo.transport.periodic import periodic_space
 from fetopo.transport.quadrature import measure
 from fetopo.transport.state import LinearSolver, PetscOptions, assemble_dual, owned
+from fetopo.transport.voxel import VoxelGrid
 
 Array = npt.NDArray[np.float64]
 
@@ -117,26 +119,26 @@ class HeavisideProjection:
         if not (0 < beta < np.inf and 0 < eta < 1):
             raise ValueError(f"the projection needs β > 0 and 0 < η < 1, found β = {beta} and η = {eta}")
         self.beta, self.eta = float(beta), float(eta)
-        self._x: Array = np.zeros(0)
+        self._step: Array = np.zeros(0)
 
     def _scale(self) -> float:
         return float(np.tanh(self.beta * self.eta) + np.tanh(self.beta * (1 - self.eta)))
 
     def forward(self, x: Array) -> Array:
         """Projected values; remembers the point for :meth:`vjp`."""
-        self._x = x
-        return (np.tanh(self.beta * self.eta) + np.tanh(self.beta * (x - self.eta))) / self._scale()
+        self._step = np.tanh(self.beta * (x - self.eta))
+        return (np.tanh(self.beta * self.eta) + self._step) / self._scale()
 
     def vjp(self, dual: Array) -> Array:
         """Pull a derivative back at the point of the last :meth:`forward`."""
-        return dual * self.beta / np.cosh(self.beta * (self._x - self.eta)) ** 2 / self._scale()
+        return dual * ((1 - self._step) * (1 + self._step) * (self.beta / self._scale()))
 
 
 class Interpolation:
     """Conductivity as a function of density, by one of the laws in :mod:`fetopo.transport.materials`.
 
     Args:
-        mesh: mesh on which :meth:`ufl` is used.
+        domain: mesh on which :meth:`ufl` is used, or a grid of voxels, which has no UFL.
         low, high: conductivities at ρ = 0 and ρ = 1.
         penalty: exponent of SIMP or q of RAMP; continuation may set the attribute `penalty`.
         law: function (ρ, low, high, penalty) that works on UFL and on arrays, real and complex.
@@ -147,7 +149,7 @@ class Interpolation:
 
     def __init__(
         self,
-        mesh: Any,
+        domain: Any,
         low: float,
         high: float,
         penalty: float = 3.0,
@@ -156,22 +158,32 @@ class Interpolation:
         if not (0 < low < high < np.inf):
             raise ValueError(f"conductivities must satisfy 0 < low < high, found {low} and {high}")
         self.low, self.high, self.law = float(low), float(high), law
-        # Constants, not literals: other values need no other compiled form.
-        self._low, self._high = fem.Constant(mesh, self.low), fem.Constant(mesh, self.high)
-        self._penalty = fem.Constant(mesh, float(penalty))
+        self._penalty = float(penalty)
+        self._constants: tuple[fem.Constant, ...] = ()
+        if not isinstance(domain, VoxelGrid):
+            # Constants, not literals: other values need no other compiled form.
+            self._constants = tuple(fem.Constant(domain, c) for c in (self.low, self.high, self._penalty))
         self._rho: Array = np.zeros(0)
 
     @property
     def penalty(self) -> float:
-        return float(self._penalty.value)
+        return self._penalty
 
     @penalty.setter
     def penalty(self, value: float) -> None:
-        self._penalty.value = value
+        self._penalty = float(value)
+        if self._constants:
+            self._constants[2].value = self._penalty
 
     def ufl(self, rho: Any) -> Any:
-        """κ(ρ) as UFL; follows changes of the penalty."""
-        return self.law(rho, self._low, self._high, self._penalty)
+        """κ(ρ) as UFL; follows changes of the penalty.
+
+        Raises:
+            TypeError: made for a grid of voxels.
+        """
+        if not self._constants:
+            raise TypeError("on a grid of voxels there is no UFL: use forward and vjp")
+        return self.law(rho, *self._constants)
 
     def forward(self, rho: Array) -> Array:
         """κ per cell; remembers the point for :meth:`vjp`."""
@@ -179,7 +191,10 @@ class Interpolation:
         return np.asarray(self.law(rho, self.low, self.high, self.penalty))
 
     def vjp(self, dual: Array) -> Array:
-        """Pull a derivative back: κ′(ρ) by a complex step, exact to round-off for any smooth law."""
+        """Pull a derivative back: κ′(ρ) as known, or by a complex step, exact for any smooth law."""
+        slope = materials.SLOPES.get(self.law)
+        if slope is not None:
+            return np.asarray(dual * slope(self._rho, self.low, self.high, self.penalty))
         h = 1e-30
         return dual * np.imag(self.law(self._rho + 1j * h, self.low, self.high, self.penalty)) / h
 
@@ -188,24 +203,37 @@ class DensityMap:
     """Design variable to physical density: the steps in order, and back through all of them.
 
     Args:
-        mesh: the mesh; `rho` becomes a DG0 function on it.
+        domain: a mesh, where `rho` becomes a DG0 function, or a grid of voxels, where `rho` is None and one
+            value per voxel of the own block, in C order, all there is.
         steps: objects with `forward` and `vjp`.
     """
 
-    def __init__(self, mesh: Any, *steps: Any) -> None:
-        self.mesh, self.steps = mesh, steps
-        self.rho = fem.Function(fem.functionspace(mesh, ("DG", 0)), name="density")
+    def __init__(self, domain: Any, *steps: Any) -> None:
+        self.steps = steps
+        self.rho: fem.Function | None = None
+        #: Communicator over which the values are distributed.
+        self.comm = domain.blocks.comm if isinstance(domain, VoxelGrid) else domain.comm
+        if isinstance(domain, VoxelGrid):
+            self._values = np.zeros(int(np.prod(domain.own_shape)))
+        else:
+            self.rho = fem.Function(fem.functionspace(domain, ("DG", 0)), name="density")
+
+    @property
+    def values(self) -> Array:
+        """The density on this rank's cells or voxels."""
+        return self._values if self.rho is None else owned(self.rho)
 
     def forward(self, x: Array) -> Array:
-        """Map the design variable and set `rho`; returns its owned values."""
+        """Map the design variable and set the density; returns its values on this rank."""
         for step in self.steps:
             x = step.forward(x)
-        owned(self.rho)[:] = x
-        self.rho.x.scatter_forward()
+        self.values[:] = x
+        if self.rho is not None:
+            self.rho.x.scatter_forward()
         return x
 
     def vjp(self, dual: Array) -> Array:
-        """Derivative with respect to the design variable from one with respect to `rho`."""
+        """Derivative with respect to the design variable from one with respect to the density."""
         for step in reversed(self.steps):
             dual = step.vjp(dual)
         return dual

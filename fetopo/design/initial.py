@@ -11,6 +11,7 @@ from dolfinx import fem
 from mpi4py import MPI
 
 from fetopo.microstructure.mesh import UnitCell
+from fetopo.transport.voxel import VoxelGrid
 
 Array = npt.NDArray[np.float64]
 
@@ -18,14 +19,17 @@ Array = npt.NDArray[np.float64]
 _OFF_GRID = np.array([0.31, 0.17, 0.23])
 
 
-def cell_positions(cell: UnitCell) -> Array:
-    """Midpoints of the owned cells relative to the box, shape (n, d), in [0, 1]."""
+def cell_positions(cell: UnitCell | VoxelGrid) -> Array:
+    """Midpoints of the owned cells or voxels relative to the box, shape (n, d), in [0, 1]."""
+    if isinstance(cell, VoxelGrid):
+        axes = [(np.arange(s.start, s.stop) + 0.5) / n for s, n in zip(cell.own, cell.shape, strict=True)]
+        return np.stack([x.reshape(-1) for x in np.meshgrid(*axes, indexing="ij")], axis=1)
     Q = fem.functionspace(cell.mesh, ("DG", 0))
     n = Q.dofmap.index_map.size_local
     return (Q.tabulate_dof_coordinates()[:n, : cell.dim] - cell.lower) / cell.lengths
 
 
-def random_field(cell: UnitCell, *, seed: int = 0, waves: int = 1) -> Array:
+def random_field(cell: UnitCell | VoxelGrid, *, seed: int = 0, waves: int = 1) -> Array:
     """A smooth periodic random field: Fourier modes up to `waves` per axis, amplitudes ~ 1/|k|²."""
     x = cell_positions(cell)
     rng = np.random.default_rng(seed)
@@ -36,20 +40,21 @@ def random_field(cell: UnitCell, *, seed: int = 0, waves: int = 1) -> Array:
     return values
 
 
-def inclusion_field(cell: UnitCell) -> Array:
+def inclusion_field(cell: UnitCell | VoxelGrid) -> Array:
     """Distance from the middle of the cell, in 3D also from its corners: inclusions in a connected matrix.
 
     Their arrangement (square, body-centred cubic) is that of a good conductor around a poor one. It is
     shifted by fractions of a voxel: a design as symmetric as its grid may sit on a ridge between better
     ones, and round-off, which differs with the number of ranks, would choose the side.
     """
-    shift = 0.0 if cell.grid is None else _OFF_GRID[: cell.dim] / np.array(cell.grid)
+    voxels = cell.shape if isinstance(cell, VoxelGrid) else cell.grid
+    shift = 0.0 if voxels is None else _OFF_GRID[: cell.dim] / np.array(voxels)
     x = (cell_positions(cell) - shift) % 1.0 - 0.5
     distance = np.linalg.norm(x, axis=1)
     return distance if cell.dim == 2 else np.minimum(distance, np.linalg.norm(0.5 - np.abs(x), axis=1))
 
 
-def start_field(cell: UnitCell, name: str, seed: int = 0) -> Array:
+def start_field(cell: UnitCell | VoxelGrid, name: str, seed: int = 0) -> Array:
     """Field by name: "inclusions" or "random".
 
     Raises:
@@ -70,7 +75,7 @@ def from_field(
     x = ½(1 + tanh(s (f − t)/σ)) with σ the standard deviation of f and t chosen for the mean.
 
     Args:
-        values: the field on this rank's cells.
+        values: the field on this rank's cells or voxels.
         volumes: their volumes.
         volume_fraction: mean of the result, in (0, 1).
         comm: communicator.

@@ -1,20 +1,47 @@
 """The method of moving asymptotes on distributed vectors.
 
 Every rank holds its own part of the design variables. The dual of the separable subproblem has one unknown
-per constraint, so all that crosses ranks are sums of length m and m²: nothing is gathered.
+per constraint, so all that crosses ranks are sums of length m and m²: nothing is gathered. The sums are C.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from mpi4py import MPI
 
+from fetopo._compile import compiled
 from fetopo._mpi import require
 
 Array = npt.NDArray[np.float64]
+
+_SOURCE = Path(__file__).with_name("_mma.c")
+#: Sums may be done in any order, several at a time.
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
+          "-fassociative-math")  # fmt: skip
+
+#: Relative accuracy of a sum over many variables.
+_ROUND_OFF = 1e-14
+
+
+@cache
+def _kernel() -> Any:
+    """The compiled module, with `ffi` and `lib`; it declares what it defines."""
+    text = _SOURCE.read_text(encoding="utf-8")
+    functions = re.findall(r"^void .*?\)(?=\n\{)", text, re.DOTALL | re.MULTILINE)
+    return compiled(_SOURCE, ";\n".join([*functions, ""]), name="mma", flags=_FLAGS)
+
+
+def _pointers(*arrays: Array) -> list[Any]:
+    """For C; arrays that it writes to must be contiguous, others are copied where they are not."""
+    kept = [np.ascontiguousarray(a, dtype=float) for a in arrays]
+    return [_kernel().ffi.from_buffer("double[]", a) for a in kept]
 
 
 @dataclass(frozen=True)
@@ -96,75 +123,66 @@ class MMA:
             self._low, self._upp = x - o.asyinit * span, x + o.asyinit * span
             return
         older, old = self._previous[1], self._previous[0]
-        trend = (x - old) * (old - older)
-        factor = np.where(trend > 0, o.asyincr, np.where(trend < 0, o.asydecr, 1.0))
-        self._low = np.clip(x - factor * (old - self._low), x - o.asymax * span, x - o.asymin * span)
-        self._upp = np.clip(x + factor * (self._upp - old), x + o.asymin * span, x + o.asymax * span)
+        factors = np.array([o.asyincr, o.asydecr, o.asymin, o.asymax])
+        arrays = (x, old, older, self.lower, self.upper, factors, self._low, self._upp)
+        _kernel().lib.move_asymptotes(x.size, *_pointers(*arrays))
 
 
 class _Subproblem:
     """The convex separable approximation at one iterate and its dual."""
 
     def __init__(self, mma: MMA, x: Array, df0: Array, f: Array, df: Array) -> None:
-        o, span = mma.options, mma.upper - mma.lower
-        self.comm, self.penalty, self.m = mma.comm, o.penalty, f.size
-        self.L, self.U = mma._low, mma._upp
-        self.alpha = np.maximum.reduce([mma.lower, self.L + 0.1 * (x - self.L), x - o.move * span])
-        self.beta = np.minimum.reduce([mma.upper, self.U - 0.1 * (self.U - x), x + o.move * span])
-        # The small terms keep the approximation strictly convex where a gradient vanishes.
-        curvature = 1e-5 / span
-        self.r: Array
-        grads = np.vstack([df0[None, :], df.reshape(self.m, x.size)])
-        plus, minus = np.maximum(grads, 0), np.maximum(-grads, 0)
-        pq = 0.001 * (plus + minus) + curvature
-        self.p = (plus + pq) * (self.U - x) ** 2
-        self.q = (minus + pq) * (x - self.L) ** 2
-        at_x = self.p[1:] / (self.U - x) + self.q[1:] / (x - self.L)
-        self.r = f - self._sum(at_x.sum(axis=1))
+        o, n, m = mma.options, x.size, f.size
+        self.comm, self.penalty, self.n, self.m = mma.comm, o.penalty, n, m
+        limits = np.empty((2, n))
+        p, q, at_x = np.empty((1 + m, n)), np.empty((1 + m, n)), np.zeros(m)
+        _kernel().lib.approximate(
+            n, m, *_pointers(x, df0, df.reshape(m, n), mma.lower, mma.upper), o.move,
+            *_pointers(mma._low, mma._upp, limits[0], limits[1], p, q, at_x),
+        )  # fmt: skip
+        self._arrays = (mma._low, mma._upp, limits[0], limits[1], p, q)
+        self.r: Array = f - self._sum(at_x)
 
     def _sum(self, values: Array) -> Array:
         total = np.empty_like(values)
-        self.comm.Allreduce(np.ascontiguousarray(values), total)
+        self.comm.Allreduce(values, total)
         return total
 
     def primal(self, lam: Array) -> Array:
         """Minimizer of the Lagrangian, x(λ), in closed form."""
-        sp = np.sqrt(self.p[0] + lam @ self.p[1:])
-        sq = np.sqrt(self.q[0] + lam @ self.q[1:])
-        return np.clip((self.L * sp + self.U * sq) / (sp + sq), self.alpha, self.beta)
+        x = np.empty(self.n)
+        _kernel().lib.primal(self.n, self.m, *_pointers(lam, *self._arrays, x))
+        return x
 
-    def _dual(self, lam: Array, hessian: bool) -> tuple[float, Array, Array]:
-        """Dual function, its gradient and, if asked, the negative of its Hessian."""
-        x, m = self.primal(lam), self.m
-        ux, xl = 1 / (self.U - x), 1 / (x - self.L)
-        terms = self.p * ux + self.q * xl
+    def _dual(self, lam: Array) -> tuple[float, Array, Array]:
+        """Dual function, its gradient and the negative of its Hessian. Collective."""
+        m = self.m
+        sums: Array = np.empty(1 + m + m * m)
+        _kernel().lib.dual(self.n, m, *_pointers(lam, *self._arrays, sums))
+        sums = self._sum(sums)
         y = np.maximum(lam - self.penalty, 0)
-        packed: Array = np.zeros(1 + m + m * m)
-        packed[0] = terms[0].sum() + lam @ terms[1:].sum(axis=1)
-        packed[1 : 1 + m] = terms[1:].sum(axis=1)
-        if hessian:
-            free = (x > self.alpha) & (x < self.beta)
-            slope = (self.p[1:] * ux**2 - self.q[1:] * xl**2)[:, free]
-            P, Q = self.p[0] + lam @ self.p[1:], self.q[0] + lam @ self.q[1:]
-            bend = (2 * P * ux**3 + 2 * Q * xl**3)[free]
-            packed[1 + m :] = ((slope / bend) @ slope.T).ravel()
-        packed = self._sum(packed)
-        value = packed[0] + lam @ self.r + float(np.sum(self.penalty * y + 0.5 * y**2 - lam * y))
-        gradient = packed[1 : 1 + m] + self.r - y
-        return value, gradient, packed[1 + m :].reshape(m, m) + np.diag((lam > self.penalty).astype(float))
+        value = sums[0] + lam @ (sums[1 : 1 + m] + self.r) + float(np.sum((self.penalty + 0.5 * y - lam) * y))
+        hessian = sums[1 + m :].reshape(m, m) + np.diag((lam > self.penalty).astype(float))
+        return float(value), sums[1 : 1 + m] + self.r - y, hessian
 
     def solve(self) -> Array:
-        """Maximize the dual over λ ≥ 0: Newton on the barrier function, barrier weight to 1e-12."""
+        """Maximize the dual over λ ≥ 0: Newton on the barrier function, barrier weight to 1e-12.
+
+        A pass over the variables is what costs: each gives value, gradient and Hessian, and the weight falls
+        faster and faster, as Newton's method converges.
+        """
         m = self.m
         if m == 0:
             return np.zeros(0)
         lam: Array = np.full(m, 1.0)
+        value, gradient, H = self._dual(lam)
         barrier = 1.0
-        while barrier > 1e-12:
+        while True:
             for _ in range(50):
-                value, gradient, H = self._dual(lam, hessian=True)
                 residual = gradient + barrier / lam
-                if np.abs(residual * np.minimum(lam, 1)).max() < 0.1 * barrier:
+                # No further than the sums are known.
+                known = np.maximum(0.1 * barrier, _ROUND_OFF * np.abs(self.r))
+                if (np.abs(residual * np.minimum(lam, 1)) < known).all():
                     break
                 step = np.linalg.solve(H + np.diag(barrier / lam**2), residual)
                 shrink = np.max(-step / lam, initial=0.0)
@@ -172,11 +190,14 @@ class _Subproblem:
                 merit, slope = value + barrier * np.log(lam).sum(), float(residual @ step)
                 for _ in range(30):
                     trial = lam + t * step
-                    if self._dual(trial, hessian=False)[0] + barrier * np.log(trial).sum() >= (
-                        merit + 1e-4 * t * slope - 1e-13 * abs(merit)
-                    ):
+                    value, gradient, H = self._dual(trial)
+                    # So near the solution that the value does not tell any more, Newton's steps converge.
+                    if slope <= 1e3 * _ROUND_OFF * abs(merit):
+                        break
+                    if value + barrier * np.log(trial).sum() >= merit + 1e-4 * t * slope:
                         break
                     t *= 0.5
-                lam = lam + t * step
-            barrier *= 0.1
-        return lam
+                lam = trial
+            if barrier <= 1e-12:
+                return lam
+            barrier = max(min(0.1 * barrier, barrier**1.5), 1e-12)

@@ -158,7 +158,7 @@ class DesignProblem:
             the continuation.
         objective: what to minimize; scaled by its first value.
         constraints: what must hold.
-        volumes: volume of this rank's cells.
+        volumes: volumes of this rank's cells.
         projection, interpolation: objects whose `beta` and `penalty` the continuation sets, or None.
         solvers: linear solvers whose iterations are counted.
         options: see :class:`LoopOptions`.
@@ -179,7 +179,7 @@ class DesignProblem:
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.density, self.objective, self.constraints = density, objective, list(constraints)
-        self.comm, self.volumes = density.mesh.comm, volumes
+        self.comm, self.volumes = density.comm, volumes
         self.projection, self.interpolation = projection, interpolation
         self.solvers, self.options = list(solvers), options or LoopOptions()
         self.callbacks = list(callbacks)
@@ -204,7 +204,7 @@ class DesignProblem:
 
     def grey_level(self) -> float:
         """4ρ(1−ρ), mean over the volume."""
-        rho = self.density.rho.x.array[: self.volumes.size]
+        rho = self.density.values
         return (
             float(self.comm.allreduce(float(np.sum(4 * rho * (1 - rho) * self.volumes)))) / self._total_volume
         )
@@ -265,7 +265,7 @@ class DesignProblem:
         final = {c.name: float(v) for c, v in zip(self.constraints, g, strict=True)}
         return DesignResult(
             m,
-            self.density.rho.x.array[: self.volumes.size].copy(),
+            self.density.values.copy(),
             value,
             final,
             converged,

@@ -33,3 +33,17 @@ def ramp(rho: Expr, low: float, high: float, penalty: Expr = 3.0) -> Expr:
     Source: Stolpe and Svanberg (2001), Struct. Multidisc. Optim. 22, 116, doi:10.1007/s001580100129.
     """
     return low + (high - low) * rho / (1 + penalty * (1 - rho))
+
+
+def simp_slope(rho: Expr, low: float, high: float, penalty: Expr = 3.0) -> Expr:
+    """Derivative of :func:`simp` with respect to the density, (k₁ − k₀) p ρᵖ⁻¹."""
+    return (high - low) * penalty * rho ** (penalty - 1)
+
+
+def ramp_slope(rho: Expr, low: float, high: float, penalty: Expr = 3.0) -> Expr:
+    """Derivative of :func:`ramp` with respect to the density, (k₁ − k₀) (1 + q)/(1 + q(1 − ρ))²."""
+    return (high - low) * (1 + penalty) / (1 + penalty * (1 - rho)) ** 2
+
+
+#: Laws whose derivative is known; others are differentiated where it is needed.
+SLOPES = {simp: simp_slope, ramp: ramp_slope}

@@ -229,6 +229,14 @@ class TestInterpolation:
             slope = 1.99 * (1 + penalty) / (1 + penalty * (1 - rho)) ** 2
         assert kappa.vjp(np.full(30, 2.0)) == pytest.approx(2 * slope, rel=1e-13)
 
+    def test_vjp_of_a_law_of_ones_own(self, comm, law):
+        """By a complex step what is known for the laws that come with the package."""
+        mesh, rho = regular_cell(comm, (3, 3)).mesh, np.linspace(0.01, 1, 30)
+        own, known = (Interpolation(mesh, 0.01, 2.0, 2.5, f) for f in (lambda *a: law(*a), law))
+        for kappa in (own, known):
+            kappa.forward(rho)
+        assert own.vjp(np.full(30, 2.0)) == pytest.approx(known.vjp(np.full(30, 2.0)), rel=1e-13)
+
     @pytest.mark.parametrize(("low", "high"), [(0, 1), (1, 1), (2, 1), (-1, 1), (1, np.inf), (np.nan, 1)])
     def test_refused(self, comm, law, low, high):
         with pytest.raises(ValueError, match=f"found {low} and {high}"):

@@ -5,7 +5,7 @@ import pytest
 from mpi4py import MPI
 from scipy.optimize import brentq
 
-from fetopo.design.mma import MMA, MMAOptions
+from fetopo.design.mma import MMA, MMAOptions, _Subproblem
 
 pytestmark = pytest.mark.mpi
 
@@ -109,6 +109,23 @@ class TestKnownOptima:
         assert abs(f[0]) < 1e-6
         assert optimizer.multipliers[0] == pytest.approx(lam, rel=1e-3)
         assert np.abs(x - solution(lam)).max() < 1e-2
+
+    def test_the_dual_is_solved_to_round_off(self, comm):
+        """The multiplier is the root of the slope of the dual: steps are the same on any number of ranks."""
+        n = 100_000
+        rng = np.random.default_rng(3)
+        here = part(comm, n)
+        t, w = rng.uniform(-1, 2, n)[here], rng.uniform(0.5, 2, n)[here]
+        optimizer = MMA(comm, np.zeros(t.size), np.ones(t.size))
+        x = np.full(t.size, 0.5)
+        for _ in range(3):
+            f = np.array([comm.allreduce(x.sum()) / n / 0.5 - 1])
+            arguments = (x, w * (x - t) * 5 / n, f, np.full((1, t.size), 2.0 / n))
+            new = optimizer.step(*arguments)
+            subproblem = _Subproblem(optimizer, *arguments)
+            root = brentq(lambda lam: subproblem._dual(np.array([lam]))[1][0], 1e-9, 10, xtol=1e-15)  # noqa: B023
+            assert optimizer.multipliers[0] == pytest.approx(root, rel=1e-9)
+            x = new
 
     def test_constraint_that_cannot_hold(self, comm):
         """The violation is made as small as it gets, and nothing breaks."""

@@ -67,6 +67,7 @@ class ConjugateGradients:
         source: Array | None = None,
         rtol: float = 1e-6,
         reference: Floats | None = None,
+        least: float = 0.0,
     ) -> None:
         """Improve u until ‖f − A u‖ ≤ rtol·‖f‖ for every right-hand side. Collective.
 
@@ -75,13 +76,14 @@ class ConjugateGradients:
             gradient: per right-hand side the mean gradient of the potential, along periodic axes.
             source: per unknown, integrated over its volume.
             reference: ‖f‖² per right-hand side where u does not start from zero.
+            least: ‖f − A u‖² that is small enough whatever f is.
         Raises:
             RuntimeError: no convergence.
         """
         finest, rhs = self.hierarchy.finest, self.hierarchy.rhs
         lib, struct = self.lib, finest.struct
         squares = self.residual(u, gradient, source)
-        goal = rtol**2 * (squares if reference is None else reference)
+        goal = np.maximum(rtol**2 * (squares if reference is None else reference), least)
         scale = np.where(goal > 0, goal, 1.0) / rtol**2
         renewed, self.residuals, self.iterations = squares.copy(), [], 0
         product, before = np.zeros(rhs), np.zeros(rhs)
@@ -90,8 +92,8 @@ class ConjugateGradients:
         while np.any(squares > goal):
             if self.iterations == self.most:
                 raise RuntimeError(
-                    f"the voxel solver did not reach a relative residual of {rtol:g} in {self.most} iterations"
-                    f" (now {float(np.sqrt((squares / scale).max())):.1e})"
+                    f"the voxel solver did not reach a relative residual of {rtol:g} in {self.most} "
+                    f"iterations (now {float(np.sqrt((squares / scale).max())):.1e})"
                 )
             active = squares > goal
             self.hierarchy.cycle(product)

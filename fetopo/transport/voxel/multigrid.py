@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from fetopo.transport.voxel import _kernels
 from fetopo.transport.voxel.blocks import Blocks
+from fetopo.transport.voxel.clusters import FloatingClusters
 from fetopo.transport.voxel.level import Level
 
 Array = npt.NDArray[Any]
@@ -54,8 +55,7 @@ class Hierarchy:
 
     def build(self) -> None:
         """Coefficients of all coarse levels from those of the finest. Collective."""
-        keep = [tuple(level.blocks.shape) for level in self.levels]
-        old = {shape: level for shape, level in zip(keep, self.levels, strict=True)}
+        old = {level.blocks.shape: level for level in self.levels}
         self.levels = [self.finest]
         self._proxy = None
         alone = self.finest.blocks.comm.size == 1
@@ -77,6 +77,7 @@ class Hierarchy:
                 self.levels.append(level)
         if self.gathered < 0:
             self.gathered = len(self.levels)
+        self.clusters = FloatingClusters(self.finest)
 
     def _level(self, blocks: Blocks, old: dict[tuple[int, ...], Level]) -> Level:
         """A level at the next place, with the arrays of an earlier build where they fit."""
@@ -153,10 +154,15 @@ class Hierarchy:
     def cycle(self, products: Array) -> None:
         """x of the finest level ≈ A⁻¹b, from zero; `products` gets b·x of this rank's block."""
         out = _kernels.pointer(self.ffi, "double", products)
+        started = self.clusters.any
+        if started:
+            self.clusters.begin()
         if self.gathered == 0:
-            self.lib.cycle(self.structs, 0, len(self.levels) - 1, 0, out)
+            self.lib.cycle(self.structs, 0, len(self.levels) - 1, started, out)
         else:
-            self._down(0, False, out)
+            self._down(0, started, out)
+        if started:
+            self.clusters.end(products)
 
     def _down(self, here: int, guess: bool, products: Any) -> None:
         level, lib = self.levels[here], self.lib

@@ -1,4 +1,4 @@
-"""Potentials on a voxel grid with what follows from them: fixed faces, sources, energies, fluxes, derivatives."""
+"""Potentials on a voxel grid: fixed faces, sources; and energies, fluxes, derivatives that follow."""
 
 from __future__ import annotations
 
@@ -52,6 +52,8 @@ class State:
         self.u = self.operator.blocks.padded(rhs, np.float64)
         self.gradient: Floats | None = None
         self.source: Array | None = None
+        #: Residual, squared, that is small enough whatever the load is.
+        self.least = 0.0
         self.solver = ConjugateGradients(self.operator.hierarchy)
 
     @property
@@ -86,7 +88,14 @@ class State:
             reference = self.solver.residual(self.u, self.gradient, self.source)
             self.u = start
         self._ghosts(for_solver=True)
-        self.solver.solve(self.u, gradient=self.gradient, source=self.source, rtol=rtol, reference=reference)
+        self.solver.solve(
+            self.u,
+            gradient=self.gradient,
+            source=self.source,
+            rtol=rtol,
+            reference=reference,
+            least=self.least,
+        )
         self._ghosts(for_solver=False)
 
     def _started(self) -> bool:
@@ -136,8 +145,8 @@ class State:
     def derivative(self, weight: Floats) -> Array:
         """Σ weight_qr ∂energy_qr/∂κ of every own voxel, the potentials held.
 
-        For potentials that solve the problem with fixed loads this is the whole derivative, because the energy
-        is stationary. Shape of the conductivities.
+        For potentials that solve the problem with fixed loads this is the whole derivative, because the
+        energy is stationary. Shape of the conductivities.
         """
         operator = self.operator
         parts = self.level.struct.parts
@@ -176,7 +185,7 @@ class State:
         return self.operator.blocks.sum(full)
 
     def fluxes(self, axis: int = -1) -> tuple[Floats, Floats, Floats, Floats]:
-        """Finite volumes: means, energies and imbalance of the fluxes read as Raviart–Thomas fields. Collective.
+        """Finite volumes: means, energies, imbalance of fluxes as Raviart–Thomas fields. Collective.
 
         Returns:
             Σ over voxels of flux density · volume, shape (3, rhs); of |density|²/κ · volume, (rhs, rhs); of
