@@ -89,10 +89,10 @@ def enclose(
         conductivity: for every phase, by tag or name, a number ≥ 0 or, on simplices, a symmetric d×d tensor.
         axis: None for the tensor of the periodic cell; else transport along this axis between the two faces
             normal to it, with no flux through the others.
-        petsc_options: options of the Krylov solver.
+        petsc_options: options of the Krylov solver; on voxels `ksp_rtol` only.
     Raises:
         ValueError: as :func:`effective_conductivity`, an axis out of range, or nothing that connects the
-            faces along it.
+            faces along it, or other options on voxels.
         NotImplementedError: curved cells, or quadrilaterals and hexahedra that are not voxels: only the two
             kinds of cells above have a flux that is in balance exactly. Tensors on voxels.
         RuntimeError: the solver did not converge.

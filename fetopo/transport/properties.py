@@ -11,7 +11,9 @@ from mpi4py import MPI
 
 from fetopo.microstructure._voxels import VoxelSize, voxels_of
 from fetopo.microstructure.image import connectivity
+from fetopo.transport.discretization import choose, solver_obstacles
 from fetopo.transport.homogenization import image_conductivity
+from fetopo.transport.homogenization.image import obstacles_of
 from fetopo.transport.tortuosity import tortuosity
 
 #: A number or tensor of a window of labels (2D or 3D array).
@@ -32,12 +34,15 @@ def through_diffusivity(phase: int | Iterable[int], axis: int = 0, **options: An
     method is "elements" unless given.
     """
     wanted = _wanted(phase)
+    chosen = {"method": "elements"} | options
+    # Once, and not for each window: what is chosen is logged.
+    obstacles = solver_obstacles(chosen.get("petsc_options"))
+    chosen["discretization"] = choose(MPI.COMM_WORLD, chosen.get("discretization"), obstacles)
 
     def property_of(window: npt.NDArray[Any]) -> float:
         mask = voxels_of(window, wanted)
         if not mask.any() or not next(iter(connectivity(mask, [axis]))).percolating:
             return 0.0
-        chosen = {"method": "elements"} | options
         return tortuosity(MPI.COMM_SELF, mask, [axis], **chosen)[0].relative_diffusivity
 
     return property_of
@@ -53,6 +58,11 @@ def effective(
     the list may be absent from a window.
     """
     values = {int(label): value for label, value in conductivity.items()}
+    chosen = {"method": "elements", "voxel_size": voxel_size} | options
+    asked = {key: value for key, value in options.items() if key not in ("method", "discretization")}
+    chosen["discretization"] = choose(
+        MPI.COMM_WORLD, options.get("discretization"), obstacles_of(values, **asked)
+    )
 
     def property_of(window: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         present = [int(label) for label in np.unique(window)]
@@ -62,7 +72,6 @@ def effective(
         if not any(np.any(values[label]) for label in present):
             return np.zeros((window.ndim,) * 2)
         used = {label: values[label] for label in present}
-        chosen = {"method": "elements", "voxel_size": voxel_size} | options
         return image_conductivity(MPI.COMM_SELF, window, used, **chosen).tensor
 
     return property_of

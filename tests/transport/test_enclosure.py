@@ -271,6 +271,8 @@ class TestVoxels:
             enclose(cell, {0: 1.0, 1: 1.0}, axis=2)
         with pytest.raises(NotImplementedError, match="numbers"):
             enclose(cell, {0: np.eye(2), 1: 1.0})
+        with pytest.raises(ValueError, match="bounds of voxels have no PETSc option pc_type, only ksp_rtol"):
+            enclose(cell, {0: 1.0, 1: 1.0}, petsc_options={"pc_type": "none"})
         bare = UnitCell(cell.mesh, cell.cell_tags, cell.lower, cell.upper)
         with pytest.raises(NotImplementedError, match="no flux in exact balance on quadrilateral"):
             enclose(bare, {0: 1.0, 1: 1.0})

@@ -242,6 +242,25 @@ class TestFailures:
         assert len(told) == (comm.rank == 0)
         assert all(f"{len(study.failures)} of 30 windows failed" in text for text in told)
 
+    def test_discretization_is_chosen_once(self, comm, caplog):
+        """On voxels where they can; else on a mesh, and the log says so once, not for every window."""
+        with caplog.at_level(logging.INFO, logger="fetopo"):
+            window_study(comm, channels(), effective({0: 1, 1: 9, 2: 3}, boundary="linear"), (8,))
+            window_study(comm, channels(), through_diffusivity(0, petsc_options={"ksp_type": "cg"}), (8,))
+        told = [r.getMessage() for r in caplog.records if "on a mesh" in r.getMessage()]
+        assert len(told) == (2 if comm.rank == 0 else 0)
+        for make in (
+            lambda: effective({0: 1, 1: np.inf}, discretization="voxel"),
+            lambda: through_diffusivity(0, discretization="voxel", petsc_options={"pc_type": "none"}),
+        ):
+            with pytest.raises(ValueError, match="discretization is 'voxel', which has no"):
+                make()
+        both = [
+            window_study(comm, channels(), effective({0: 1, 1: 9, 2: 3}, discretization=name), (8,)).means[0]
+            for name in ("voxel", "mesh")
+        ]
+        assert both[0] == pytest.approx(both[1], rel=1e-9, abs=1e-9)
+
     def test_nothing_left(self, comm):
         with pytest.raises(RuntimeError, match=r"only 0 windows of 8 .* phases \[2\] have no conductivity"):
             window_study(comm, channels(), effective({0: 1, 1: 2}), (8,))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import ufl
 
 from fetopo.microstructure.image import Slab, VoxelSize, voxel_sides
 from fetopo.microstructure.mesh import voxel_cell
@@ -90,10 +91,8 @@ def image_conductivity(
             raise ValueError(f"no phase {label!r}: an image has labels, here {list(fractions)}")
     by_label = {int(label): value for label, value in conductivity.items()}
     values = checked_values(by_label, slab.dim, list(fractions), "image has labels")
-    obstacles = [] if boundary == "periodic" else [f"boundary {boundary!r}"]
-    obstacles += [] if degree == 1 else [f"degree {degree}"]
-    obstacles += _obstacles(values) + [name.replace("_", " ") for name in options if options[name]]
-    chosen = choose(comm, discretization, obstacles + solver_obstacles(petsc_options))
+    asked = {"boundary": boundary, "degree": degree, "petsc_options": petsc_options, **options}
+    chosen = choose(comm, discretization, obstacles_of(values, **asked))
     conventions = {
         "discretization": chosen,
         "boundary": boundary,
@@ -120,14 +119,25 @@ def image_conductivity(
     return ImageConductivity(tensor, lower, tensor, iterations, fractions, conventions)
 
 
-def _obstacles(values: Mapping[int, Any]) -> list[str]:
-    """Conductivities that voxels cannot have."""
-    found = []
-    for value in values.values():
-        if not isinstance(value, np.ndarray):
+def obstacles_of(
+    conductivity: Conductivity,
+    *,
+    boundary: str = "periodic",
+    degree: int = 1,
+    petsc_options: PetscOptions | None = None,
+    **options: Any,
+) -> list[str]:
+    """What of a problem voxels cannot do, in words; the arguments are those of :func:`image_conductivity`."""
+    found = [] if boundary == "periodic" else [f"boundary {boundary!r}"]
+    found += [] if degree == 1 else [f"degree {degree}"]
+    for value in conductivity.values():
+        if callable(value) or isinstance(value, ufl.core.expr.Expr):
             found.append("conductivity that varies within a phase")
-        elif not np.isfinite(value).all():
+            continue
+        numbers = np.asarray(value, dtype=float)
+        if np.isposinf(numbers).any():
             found.append("infinite conductivity")
-        elif value.ndim and np.any(value != np.diag(np.diag(value))):
+        elif numbers.ndim == 2 and np.any(numbers != np.diag(np.diag(numbers))):
             found.append("conductivity tensor with entries off its diagonal")
-    return list(dict.fromkeys(found))
+    found += [name.replace("_", " ") for name, value in options.items() if value]
+    return list(dict.fromkeys(found + solver_obstacles(petsc_options)))

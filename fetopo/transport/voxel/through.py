@@ -64,8 +64,8 @@ def through(
         axis: direction of transport.
         scheme: "finite volumes" or "elements".
         rtol: relative residual at which the solver stops.
-        worst: relative residual that will do where it cannot reach `rtol`, as at contrasts of 1e6: both
-            bounds hold whatever is left.
+        worst: relative residual that will do where round-off keeps it from `rtol`, as at contrasts
+            beyond 1e9: both bounds hold whatever is left.
         table: conductivity of each label.
     Raises:
         ValueError: an axis that is not there or is periodic.
