@@ -25,8 +25,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 CODES = {
-    "fetopo, elements only": "primal",
-    "fetopo, with interval": "interval",
+    "fetopo, finite volumes": "finite volumes",
+    "fetopo, elements": "elements",
+    "fetopo, interval": "interval",
     "PoreSpy": "porespy",
     "TauFactor": "taufactor",
 }
@@ -34,7 +35,7 @@ CODES = {
 AGREEMENT = 6e-3
 
 
-def ours(mask: np.ndarray, bounds: bool) -> list[dict[str, float | None]]:
+def ours(mask: np.ndarray, method: Any) -> list[dict[str, float | None]]:
     from mpi4py import MPI
 
     from fetopo.transport.tortuosity import tortuosity
@@ -47,7 +48,7 @@ def ours(mask: np.ndarray, bounds: bool) -> list[dict[str, float | None]]:
             "best": r.best_estimate,
             "volumes": r.finite_volumes,
         }
-        for r in tortuosity(MPI.COMM_SELF, mask, bounds=bounds)
+        for r in tortuosity(MPI.COMM_SELF, mask, method=method)
     ]
 
 
@@ -93,7 +94,7 @@ def child(code: str, path: Path, phase: int, crop: int | None) -> None:
         import fetopo.transport.tortuosity  # noqa: F401
 
         def run(m: np.ndarray) -> Any:
-            return ours(m, code == "interval")
+            return ours(m, code)
 
     start = time.process_time()
     values = run(mask)

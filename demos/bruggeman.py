@@ -60,7 +60,7 @@ results = {}
 for kind, make in kinds.items():
     ε, D = [], []
     for number, porosity in enumerate(porosities[kind]):
-        found = tortuosity(comm, make(porosity, number).mask(0), bounds=False)
+        found = tortuosity(comm, make(porosity, number).mask(0), method="elements")
         ε.append(found[0].porosity)
         D.append(float(np.mean([r.relative_diffusivity for r in found])))
     results[kind] = fit_bruggeman(ε, D)

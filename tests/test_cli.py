@@ -101,6 +101,39 @@ def test_tortuosity_reads_slabs(tmp_path):
     assert one["relative_diffusivity"] == pytest.approx(three["relative_diffusivity"], rel=1e-6)
 
 
+class TestCharacterizeTransport:
+    KEYS = ("relative_diffusivity", "lower_bound", "upper_bound", "best_estimate", "tortuosity_factor")
+
+    def test_as_tortuosity(self):
+        image = (ELECTRODE, "--phase", 0, "--crop", 20, "--json")
+        without = json.loads(fetopo("characterize", *image).stdout)
+        done = fetopo("characterize", *image, "--transport", ranks=2)
+        assert done.returncode == 0, done.stderr
+        found, known = json.loads(done.stdout), json.loads(fetopo("tortuosity", *image).stdout)
+        assert without.keys() | set(self.KEYS) == found.keys()
+        assert not without.keys() & set(self.KEYS)
+        for key in self.KEYS:
+            assert found[key] == pytest.approx(known[key], rel=1e-6)
+
+    def test_on_a_mesh_and_in_words(self, channel):
+        done = fetopo("characterize", channel, "--transport", "--discretization", "mesh", "--json")
+        found = json.loads(done.stdout)
+        assert found["relative_diffusivity"] == pytest.approx([0.25, 0, 0])
+        assert found["lower_bound"] == [None] * 3
+        assert found["tortuosity_factor"] == pytest.approx([1, None, None])
+        said = fetopo("characterize", channel, "--transport").stdout
+        assert "D/D₀ and τ, axis 0      0.25000 ≤ 0.25000   1.0000" in said
+
+    def test_refused(self):
+        for options, message in (
+            (("--discretization", "mesh"), "--discretization mesh is for --transport"),
+            (("--transport", "--discretization", "grid"), "discretization is 'grid': expected"),
+        ):
+            done = fetopo("characterize", ELECTRODE, *options)
+            assert done.returncode == 2
+            assert message in done.stderr
+
+
 def test_characterize_crops_a_folder_of_slices(tmp_path):
     values = np.zeros((12, 9, 10), dtype=np.uint8)
     values[2:10, :4] = 5
@@ -130,6 +163,35 @@ def test_tortuosity_of_a_straight_channel(channel, ranks):
     assert values["tortuosity_factor"][0] == pytest.approx(1)
     assert values["tortuosity_factor"][1:] == [None, None]
     assert "does not connect the faces of axis 1" in done.stderr
+
+
+def test_tortuosity_by_one_scheme(channel):
+    """What a method does not give is null, and the keys stay."""
+    every = json.loads(fetopo("tortuosity", channel, "--json").stdout)
+    for options, none in (
+        (("--method", "finite volumes"), {"upper_bound", "best_estimate"}),
+        (("--method", "elements"), {"lower_bound", "best_estimate", "finite_volumes"}),
+        (("--discretization", "mesh"), {"lower_bound", "best_estimate", "finite_volumes"}),
+    ):
+        done = fetopo("tortuosity", channel, "--axis", 0, "--json", *options)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found.keys() == every.keys()
+        assert {key for key, value in found.items() if value == [None]} == none
+        assert found["relative_diffusivity"] == pytest.approx([0.25], rel=1e-9)
+    words = fetopo("tortuosity", channel, "--axis", 0, "--method", "finite volumes").stdout
+    assert "0.25000   [0.25000, –      ]   –" in words
+    for options, message in (
+        (
+            ("--method", "volumes"),
+            "--method must be one of interval, finite volumes, elements, found 'volumes'",
+        ),
+        (("--discretization", "grid"), "discretization is 'grid': expected 'voxel' or 'mesh'"),
+        (("--method", "finite volumes", "--discretization", "mesh"), "use discretization 'voxel'"),
+    ):
+        done = fetopo("tortuosity", channel, *options)
+        assert done.returncode == 2
+        assert message in done.stderr
 
 
 def test_tortuosity_of_a_raw_image(tmp_path):

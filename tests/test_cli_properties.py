@@ -71,6 +71,32 @@ class TestHomogenize:
         )
         assert found["volume_fractions"] == {"0": 0.5, "7": 0.5}
         assert found["conventions"]["boundary"] == "periodic"
+        assert found["conventions"]["discretization"] == "voxel"
+        assert np.array(found["lower_bound"]) == pytest.approx(np.diag([h, a, a]), abs=1e-7)
+        assert found["upper_bound"] == found["effective_tensor"]
+
+    def test_on_a_mesh_and_where_it_must_be(self, layers):
+        one = ["homogenize", layers, "--json", "--conductivity", "0=1"]
+        for options, tensor, upper in (
+            (("7=3", "--discretization", "mesh"), [1.5, 2, 2], True),
+            (("7=3", "--boundary", "linear"), [None] * 3, False),
+            (("7=inf",), [2, None, None], False),
+        ):
+            done = CliRunner().invoke(app, [*map(str, one), "--conductivity", *options])
+            assert done.exit_code == 0, done.output
+            found = json.loads(done.stdout)
+            assert found["conventions"]["discretization"] == "mesh"
+            assert found["lower_bound"] is None
+            assert (found["upper_bound"] is not None) == upper
+            for i, known in enumerate(tensor):
+                if known is not None:
+                    assert found["effective_tensor"][i][i] == pytest.approx(known)
+        words = CliRunner().invoke(
+            app, ["homogenize", str(layers), *[*map(str, one[3:]), "--conductivity", "7=3"]]
+        )
+        assert "lower bound of the exact one" in words.stdout
+        no = refusal(*one, "--conductivity", "7=3", "--boundary", "linear", "--discretization", "voxel")
+        assert no == "discretization is 'voxel', which has no boundary 'linear': use 'mesh'"
 
     def test_mesh_with_names(self, tmp_path):
         """Discs in a square array, Rayleigh's 1.6520360 at f = 0.3, k = 10."""
@@ -105,6 +131,10 @@ class TestHomogenize:
         done = fetopo("homogenize", tmp_path / "a.msh", "--conductivity", "0=1", "--crop", 3, ranks=2)
         assert done.returncode == 2
         assert done.stderr.count("--crop is for images; a.msh is read as a mesh") == 1
+        voxel = refusal(
+            "homogenize", tmp_path / "a.msh", "--conductivity", "0=1", "--discretization", "voxel"
+        )
+        assert voxel == "--discretization voxel is for images; a.msh is read as a mesh"
         two = ["--conductivity", "0=1", "--conductivity", "7=1"]
         assert "wavy" in refusal("homogenize", layers, *two, "--boundary", "wavy")
 
@@ -121,6 +151,16 @@ class TestRve:
         assert abs(one["means"][0] - 0.4) < 3 * (one["variances"][0] / 64) ** 0.5
         assert one["size"]["voxels"] > 8
         assert one["integral_range_interval"][0] < one["integral_range"] < one["integral_range_interval"][1]
+
+    def test_same_on_a_mesh(self):
+        options = ["--property", "diffusivity", "--sizes", "8,16", "--limit", "4", "--json"]
+        done = [
+            CliRunner().invoke(app, ["rve", str(ELECTRODE), *options, "--discretization", name])
+            for name in ("voxel", "mesh")
+        ]
+        one, other = (json.loads(run.stdout) for run in done)
+        assert one["means"] == pytest.approx(other["means"], rel=1e-8)
+        assert "discretization is 'grid'" in refusal("rve", ELECTRODE, "--discretization", "grid")
 
     def test_diffusivity_in_words(self):
         options = ["--property", "diffusivity", "--sizes", "8,16", "--limit", "6"]

@@ -22,6 +22,14 @@ Dtype = Annotated[str | None, typer.Option(help="Data type of a .raw image, as u
 VoxelSize = Annotated[
     float | None, typer.Option(help="Edge length of a voxel in metres, over that in the file.")
 ]
+DiscretizationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--discretization",
+        help="voxel: multigrid on the voxels; mesh: DOLFINx. By default voxel wherever it can.",
+        show_default=False,
+    ),
+]
 
 
 class InputError(Exception):

@@ -11,6 +11,7 @@ import typer
 
 from fetopo.cli._common import (
     Crop,
+    DiscretizationOption,
     Dtype,
     ImagePath,
     InputError,
@@ -45,6 +46,10 @@ def characterize(
         bool, typer.Option("--cluster-function", help="The two-point cluster function C₂ too.")
     ] = False,
     cross: Annotated[bool, typer.Option("--cross", help="Correlations between all phases too.")] = False,
+    transport: Annotated[
+        bool, typer.Option("--transport", help="Through-feature diffusivity and tortuosity factor too.")
+    ] = False,
+    discretization: DiscretizationOption = None,
     figure: Annotated[
         Path | None, typer.Option(help="Draw a page of slices and curves (.png, .pdf, .svg).")
     ] = None,
@@ -59,12 +64,16 @@ def characterize(
     from fetopo.microstructure import descriptors
     from fetopo.microstructure.descriptors.page import lines, save_page
     from fetopo.microstructure.image import read
+    from fetopo.transport.discretization import check_discretization
 
     comm = MPI.COMM_WORLD
 
     def load() -> Any:
         if figure is not None:
             _check_figure(figure)
+        if discretization is not None and not transport:
+            raise ValueError(f"--discretization {discretization} is for --transport")
+        check_discretization(discretization)
         sizes = None if shape is None else parse_shape(shape)
         picture = read(image, crop=crop, voxel_size=voxel_size, shape=sizes, dtype=dtype)
         picture.mask(phase)
@@ -84,6 +93,7 @@ def characterize(
         )
     except ValueError as error:
         raise InputError(str(error)) from error
+    flow = _transport(comm, picture, phase, discretization) if transport else []
     if figure is not None and comm.rank == 0:
         save_page(figure, picture, phase, found, f"{image.name}, phase {phase}")
 
@@ -92,9 +102,28 @@ def characterize(
         sides = " × ".join(f"{h * 1e6:.4g}" for h in dict.fromkeys(found.voxel_size))
         head = f"{image.name}: {size} voxels of {sides} µm, phase {phase}"
         missing = [] if found.pore_sizes is not None or pores is False else _without_pores(picture)
-        return "\n".join([head, *lines(found), *missing])
+        rows = [f"D/D₀ and τ, axis {r.axis}      {_interval(r)}   {r.tortuosity_factor:.4f}" for r in flow]
+        return "\n".join([head, *lines(found), *missing, *rows])
 
-    emit(comm, as_json, found.to_dict() if comm.rank == 0 else {}, text)
+    values = found.to_dict() if comm.rank == 0 else {}
+    if transport:
+        keys = ("relative_diffusivity", "lower_bound", "upper_bound", "best_estimate", "tortuosity_factor")
+        values |= {key: [getattr(r, key) for r in flow] for key in keys}
+    emit(comm, as_json, values, text)
+
+
+def _transport(comm: Any, picture: Any, phase: int, discretization: Any) -> list[Any]:
+    """Through-feature diffusivities of the phase along all axes."""
+    from fetopo.transport.tortuosity import tortuosity
+
+    mask = picture.mask(phase)
+    return tortuosity(comm, mask, voxel_size=picture.voxel_size, discretization=discretization)
+
+
+def _interval(r: Any) -> str:
+    """The diffusivity and what it is known to lie between."""
+    low = "" if r.lower_bound is None else f"{r.lower_bound:.5f} ≤ "
+    return f"{low}{r.relative_diffusivity:.5f}"
 
 
 def _without_pores(picture: Any) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 
 from fetopo.cli._common import (
     Crop,
+    DiscretizationOption,
     Dtype,
     ImagePath,
     InputError,
@@ -32,6 +33,7 @@ def rve(
     error: Annotated[float, typer.Option(help="Relative error wanted.")] = 0.05,
     confidence: Annotated[float, typer.Option(help="Confidence wanted.")] = 0.95,
     limit: Annotated[int | None, typer.Option(help="At most so many windows of each size.", min=2)] = None,
+    discretization: DiscretizationOption = None,
     crop: Crop = None,
     shape: Shape = None,
     dtype: Dtype = None,
@@ -46,6 +48,7 @@ def rve(
     from mpi4py import MPI
 
     from fetopo.microstructure.image import read_slabs
+    from fetopo.transport.discretization import check_discretization
     from fetopo.transport.properties import through_diffusivity, volume_fraction
     from fetopo.transport.rve import window_study
 
@@ -54,6 +57,7 @@ def rve(
         raise InputError(f"--property must be porosity or diffusivity, found {of!r}")
 
     def study() -> Any:
+        check_discretization(discretization)
         volume = None if shape is None else parse_shape(shape)
         slab = read_slabs(comm, image, crop=crop, voxel_size=voxel_size, shape=volume, dtype=dtype)
         mask = slab.mask(phase)
@@ -62,7 +66,7 @@ def rve(
         which = (
             volume_fraction(1)
             if of == "porosity"
-            else through_diffusivity(1, axis, voxel_size=slab.voxel_size)
+            else through_diffusivity(1, axis, voxel_size=slab.voxel_size, discretization=discretization)
         )
         windows = _sizes(sizes, min(slab.shape))
         found = window_study(comm, mask, which, windows, limit=limit)

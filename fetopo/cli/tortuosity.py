@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import typer
 
 from fetopo.cli._common import (
     Crop,
+    DiscretizationOption,
     Dtype,
     ImagePath,
+    InputError,
     Json,
     Phase,
     Shape,
@@ -26,7 +28,10 @@ def tortuosity(
     axis: Annotated[str, typer.Option(help="0, 1, 2 or all.")] = "all",
     crop: Crop = None,
     sides: Annotated[str, typer.Option(help="The other faces: 'no flux' or 'periodic'.")] = "no flux",
-    bounds: Annotated[bool, typer.Option(help="Find the lower bound too.")] = True,
+    method: Annotated[
+        str, typer.Option(help="interval (both schemes), 'finite volumes' or elements.")
+    ] = "interval",
+    discretization: DiscretizationOption = None,
     shape: Shape = None,
     dtype: Dtype = None,
     voxel_size: VoxelSize = None,
@@ -36,11 +41,13 @@ def tortuosity(
 
     Fixed concentrations on two opposite faces, no flux through the others or periodic ones. The exact value
     of the voxel geometry lies between lower_bound, from finite volumes, and upper_bound, from trilinear
-    elements; relative_diffusivity is that of the elements. Lists have one entry per axis, named in "axes".
+    elements; relative_diffusivity is that of the elements, or of finite volumes if only these are solved.
+    Lists have one entry per axis, named in "axes"; what a method does not give is null.
     """
     from mpi4py import MPI
 
     from fetopo.microstructure.image import read_slabs
+    from fetopo.transport.tortuosity import METHODS
     from fetopo.transport.tortuosity import tortuosity as solve
 
     comm = MPI.COMM_WORLD
@@ -51,11 +58,16 @@ def tortuosity(
         slab = read_slabs(comm, image, crop=crop, voxel_size=voxel_size, shape=sizes, dtype=dtype)
         if sides not in ("no flux", "periodic"):
             raise ValueError(f"--sides must be 'no flux' or 'periodic', found {sides!r}")
+        if method not in METHODS:
+            raise ValueError(f"--method must be one of {', '.join(METHODS)}, found {method!r}")
         return _axes(axis, slab.dim), slab.mask(phase)
 
     axes, mask = collective(load)
-    around = cast(Literal["no flux", "periodic"], sides)
-    results = solve(comm, mask, axes, sides=around, bounds=bounds)
+    chosen: dict[str, Any] = {"sides": sides, "method": method, "discretization": discretization}
+    try:
+        results = solve(comm, mask, axes, **chosen)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     values = {
         "axes": [r.axis for r in results],
         "porosity": results[0].porosity,
@@ -78,10 +90,12 @@ def tortuosity(
         rows = ["axis   D/D₀      exact value in       estimate  τ         α       percolating"]
         for r in results:
             exponent = "–" if r.bruggeman_exponent is None else f"{r.bruggeman_exponent:.3f}"
-            low = "       " if r.lower_bound is None else f"{r.lower_bound:.5f}"
-            best = "–" if r.best_estimate is None else f"{r.best_estimate:.5f}"
+            low, high, best = (
+                f"{'–':<7}" if value is None else f"{value:.5f}"
+                for value in (r.lower_bound, r.upper_bound, r.best_estimate)
+            )
             rows.append(
-                f"{r.axis:4d}   {r.relative_diffusivity:.5f}   [{low}, {r.upper_bound:.5f}]   {best:<7}   "
+                f"{r.axis:4d}   {r.relative_diffusivity:.5f}   [{low}, {high}]   {best}   "
                 f"{r.tortuosity_factor:<8.4f}  {exponent:<6}  {r.percolating_fraction:.4f}"
             )
         return "\n".join([head, *rows])

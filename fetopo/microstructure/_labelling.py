@@ -1,29 +1,27 @@
-"""Clusters of a phase, block of rows by block of rows: no array of labels as large as the image.
+"""Clusters of a phase, of a whole image or of slabs.
 
-Each block is labelled alone; what two blocks share is the plane where they meet. Labels that touch across it
-are one cluster. Under MPI the ranks do the same with their slabs, and only what touches the border of a slab
-is told to the others.
+Under MPI each rank labels its own rows, and only what touches the border of a slab is told to the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from fetopo.microstructure._runs import Runs
 from fetopo.microstructure._window import Mask
 
 if TYPE_CHECKING:
     from fetopo.microstructure.slab import Slab
 
-BLOCK = 2**24
-"""Voxels that are labelled at once; a label takes four bytes."""
+BLOCK = 2**16
+"""Runs of voxels for which there is room at first; more is made where it is needed."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -33,8 +31,7 @@ class Labelling:
     """Clusters of a phase and the faces of the image they touch.
 
     Args:
-        mask: Own rows of the phase.
-        cluster: Per label of the blocks, one after the other, the cluster in `size`.
+        runs: Own rows of the phase and the cluster of each voxel.
         size: Voxels of each cluster of this rank; of one that meets the border of the slab, those of all
             ranks.
         touched: Per cluster and axis, bit 1 where it touches the first face and bit 2 where the last.
@@ -42,27 +39,20 @@ class Labelling:
         known: Masks made so far by `select`.
     """
 
-    mask: Mask
-    cluster: Ints
+    runs: Runs
     size: Ints
     touched: npt.NDArray[np.uint8]
     counted: npt.NDArray[np.bool_]
     known: dict[bytes, Mask] = field(default_factory=dict)
 
     def select(self, chosen: npt.NDArray[np.bool_]) -> Mask:
-        """Own voxels whose cluster is chosen, read-only. Labels them once more, for a choice not seen yet."""
+        """Own voxels whose cluster is chosen, read-only."""
         key = chosen.tobytes()
-        if key in self.known:
-            return self.known[key]
-        found = np.empty(self.mask.shape, dtype=bool)
-        start = 0
-        for rows in _blocks(self.mask):
-            labels, count = ndimage.label(self.mask[rows])
-            found[rows] = np.append(False, chosen[self.cluster[start : start + count]])[labels]
-            start += count
-        found.flags.writeable = False
-        self.known[key] = found
-        return found
+        if key not in self.known:
+            found = self.runs.select(chosen)
+            found.flags.writeable = False
+            self.known[key] = found
+        return self.known[key]
 
 
 def label_mask(mask: Mask, periodic: Sequence[bool] = ()) -> Labelling:
@@ -106,57 +96,18 @@ def label_slab(slab: Slab, periodic: Sequence[bool] = ()) -> Labelling:
     size, where, counted = own.size.copy(), own.touched.copy(), own.counted.copy()
     size[shared], where[shared] = total[mine], faces[mine]
     counted[shared] = first[mine] == offset + np.arange(shared.size)
-    return Labelling(own.mask, own.cluster, size, where, counted)
+    return Labelling(own.runs, size, where, counted)
 
 
 def _own(
     mask: Mask, is_first: bool, is_last: bool, periodic: Sequence[bool] = ()
 ) -> tuple[Labelling, Ints, Ints]:
     """Clusters of the rows at hand, and on the first and the last row the cluster of each voxel, else −1."""
-    dim = mask.ndim
-    sizes: list[Any] = [np.zeros(0, dtype=np.int64)]
-    touched: list[Any] = [np.zeros((0, dim), dtype=np.uint8)]
-    links: list[Any] = [np.zeros((0, 2), dtype=np.int64)]
-    start = 0
-    top = bottom = np.full(mask.shape[1:], -1, dtype=np.int64)
-    for rows in _blocks(mask):
-        labels, count = ndimage.label(mask[rows])
-        size = np.zeros(count + 1, dtype=np.int64)
-        for part in labels:  # row by row: bincount works on a copy of eight bytes a voxel
-            size += np.bincount(part.ravel(), minlength=count + 1)
-        faces = np.zeros((count + 1, dim), dtype=np.uint8)
-        for axis in range(dim):
-            if axis > 0 or (is_first and rows.start == 0):
-                faces[labels.take(0, axis), axis] |= 1
-            if axis > 0 or (is_last and rows.stop == len(mask)):
-                faces[labels.take(-1, axis), axis] |= 2
-        for axis in range(1, dim):
-            if any(periodic[axis : axis + 1]):
-                ends = [labels.take(end, axis).astype(np.int64) + (start - 1) for end in (0, -1)]
-                links.append(_contacts(*(np.where(end >= start, end, -1) for end in ends)))
-        sizes.append(size[1:])
-        touched.append(faces[1:])
-        first = np.where(labels[0] > 0, labels[0] + np.int64(start - 1), -1)
-        if rows.start == 0:
-            top = first
-        else:
-            links.append(_contacts(bottom, first))
-        bottom = np.where(labels[-1] > 0, labels[-1] + np.int64(start - 1), -1)
-        start += count
-    if any(periodic[:1]):
-        links.append(_contacts(bottom, top))
-    count, cluster = _components(np.concatenate(links), start)
-    size, faces = _gathered(cluster, count, np.concatenate(sizes), np.concatenate(touched))
-    number = np.append(cluster, -1)
-    found = Labelling(mask, cluster, size, faces, np.ones(count, dtype=bool))
-    return found, number[top], number[bottom]
-
-
-def _blocks(mask: Mask) -> Iterator[slice]:
-    """Rows that are labelled together."""
-    thick = max(1, BLOCK // max(1, mask[:1].size))
-    for start in range(0, len(mask), thick):
-        yield slice(start, min(start + thick, len(mask)))
+    runs = Runs(mask, tuple(periodic), BLOCK)
+    size, touched = runs.measure()
+    touched[:, 0] &= (1 if is_first else 0) | (2 if is_last else 0)
+    found = Labelling(runs, size, touched, np.ones(runs.count, dtype=bool))
+    return found, runs.plane(0), runs.plane(-1)
 
 
 def _contacts(one: Ints, other: Ints) -> Ints:

@@ -60,9 +60,9 @@ def connectivity(
 ) -> list[Connectivity]:
     """Classify the clusters of a phase along several axes, with one labelling.
 
-    The phase is labelled in blocks of rows, so that little more memory is needed than the mask takes. Of an
-    image that is spread over ranks each labels its own rows, and only what touches their border travels; the
-    counts are those of the whole image, on every rank. Collective then.
+    Labels are kept for runs of voxels, so that less memory is needed than for a label per voxel. Of an image
+    that is spread over ranks each labels its own rows, and only what touches their border travels; the counts
+    are those of the whole image, on every rank. Collective then.
 
     Args:
         mask: Voxels of the phase, or the slab of it that this rank has.

@@ -19,9 +19,8 @@ from dolfinx import fem
 from fetopo._mpi import get_logger
 from fetopo.microstructure.mesh import UnitCell, select_phases
 from fetopo.transport.components import pin_islands
-from fetopo.transport.grid_flux import flux_bound
 from fetopo.transport.homogenization import Conductivity, checked_conductivity, conductivity_field
-from fetopo.transport.interval import VOXEL_WEIGHT, between
+from fetopo.transport.interval import VOXEL_WEIGHT, between, flux_bound
 from fetopo.transport.periodic import periodic_space
 from fetopo.transport.state import LinearSolver, PetscOptions, assemble_dual, global_sum, zero_on_boundary
 from fetopo.transport.voxel_enclosure import voxel_bounds
@@ -79,7 +78,7 @@ def enclose(
     On triangles and tetrahedra with straight edges: above from linear elements, below from
     Crouzeix–Raviart elements, whose flux σ = κ(e + ∇χ) is constant in each cell with a normal component that
     is continuous across facets: a Raviart–Thomas field without divergence. On voxels: above from trilinear
-    elements, below from finite volumes (`grid_flux`). With M and C the mean and the energy of the fluxes,
+    elements, below from finite volumes. With M and C the mean and the energy of the fluxes,
 
     M C⁻¹ Mᵀ ≤ D ≤ 1/|Y| ∫ (eᵢ + ∇χᵢ)·κ(eⱼ + ∇χⱼ) dx.
 

@@ -11,8 +11,7 @@ from mpi4py import MPI
 
 from fetopo.microstructure._voxels import VoxelSize, voxels_of
 from fetopo.microstructure.image import connectivity
-from fetopo.microstructure.mesh import voxel_cell
-from fetopo.transport.homogenization import effective_conductivity
+from fetopo.transport.homogenization import image_conductivity
 from fetopo.transport.tortuosity import tortuosity
 
 #: A number or tensor of a window of labels (2D or 3D array).
@@ -29,7 +28,8 @@ def through_diffusivity(phase: int | Iterable[int], axis: int = 0, **options: An
     """Through-feature diffusivity D_eff/D₀ of a phase along an axis, no flux through the sides.
 
     0 where the phase does not connect the two faces of the window. `options` go to
-    :func:`fetopo.transport.tortuosity.tortuosity` (voxel_size, petsc_options).
+    :func:`fetopo.transport.tortuosity.tortuosity` (voxel_size, method, discretization, petsc_options); the
+    method is "elements" unless given.
     """
     wanted = _wanted(phase)
 
@@ -37,7 +37,8 @@ def through_diffusivity(phase: int | Iterable[int], axis: int = 0, **options: An
         mask = voxels_of(window, wanted)
         if not mask.any() or not next(iter(connectivity(mask, [axis]))).percolating:
             return 0.0
-        return tortuosity(MPI.COMM_SELF, mask, [axis], bounds=False, **options)[0].relative_diffusivity
+        chosen = {"method": "elements"} | options
+        return tortuosity(MPI.COMM_SELF, mask, [axis], **chosen)[0].relative_diffusivity
 
     return property_of
 
@@ -47,9 +48,9 @@ def effective(
 ) -> Property:
     """Effective conductivity tensor, d×d, in the unit of the input; zero where nothing conducts.
 
-    `options` go to :func:`fetopo.transport.homogenization.effective_conductivity`: boundary conditions,
-    degree, petsc_options. A phase of the window without a conductivity is a ValueError; one of the list may
-    be absent from a window.
+    `options` go to :func:`fetopo.transport.homogenization.image_conductivity`: discretization, boundary
+    conditions, degree, petsc_options. A phase of the window without a conductivity is a ValueError; one of
+    the list may be absent from a window.
     """
     values = {int(label): value for label, value in conductivity.items()}
 
@@ -60,8 +61,9 @@ def effective(
             raise ValueError(f"phases {missing} have no conductivity, found {sorted(values)}")
         if not any(np.any(values[label]) for label in present):
             return np.zeros((window.ndim,) * 2)
-        cell = voxel_cell(MPI.COMM_SELF, window, voxel_size)
-        return effective_conductivity(cell, {label: values[label] for label in present}, **options).tensor
+        used = {label: values[label] for label in present}
+        chosen = {"method": "elements", "voxel_size": voxel_size} | options
+        return image_conductivity(MPI.COMM_SELF, window, used, **chosen).tensor
 
     return property_of
 

@@ -107,31 +107,6 @@ def ladder(
     return [Attempt("algebraic multigrid (hypre)", multigrid), *between, direct]
 
 
-def multigrid_options(tdim: int, *, singular: bool = False, size: int | None = None) -> dict[str, Any]:
-    """Conjugate gradients with BoomerAMG for a symmetric matrix that no ladder stands behind.
-
-    Args:
-        tdim: dimension.
-        singular: whether the matrix has a null space.
-        size: unknowns over all ranks.
-    """
-    options = {"ksp_type": "cg", "ksp_rtol": 1e-10, "ksp_max_it": 1000} | hypre_options(tdim)
-    if singular:
-        # The default on the coarsest level, elimination, divides by zero when a singular matrix
-        # happens to be singular to the last bit.
-        options["pc_hypre_boomeramg_relax_type_coarse"] = "symmetric-SOR/Jacobi"
-        if size is not None and size < 64:
-            # A matrix that small is the coarsest level itself, and is eliminated all the same.
-            options["pc_type"] = "jacobi"
-    return options
-
-
-def over(defaults: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Options a user chose over the defaults; of those none stay if a method or preconditioner is chosen."""
-    chosen = chosen or {}
-    return dict(chosen) if {"ksp_type", "pc_type"} & set(chosen) else dict(defaults) | dict(chosen)
-
-
 def configure(ksp: Any, options: Mapping[str, Any], prefix: str) -> None:
     """Give a Krylov solver its options; what the command line says under the prefix wins."""
     ksp.setOptionsPrefix(prefix)

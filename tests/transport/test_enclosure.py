@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from fetopo.microstructure.mesh import UnitCell, regular_cell, voxel_cell
 from fetopo.transport.adaptive import enclose_adaptively, mark, refine_cell
 from fetopo.transport.enclosure import enclose
-from fetopo.transport.grid_flux import flux_bound
-from fetopo.transport.interval import between
+from fetopo.transport.interval import between, flux_bound
 from fetopo.transport.periodic import periodic_space
 
 KINDS = ["triangle", "quadrilateral", "tetrahedron", "hexahedron"]

@@ -190,10 +190,22 @@ class TestInterval:
         gap = coarse.upper_bound - coarse.lower_bound
         assert abs(coarse.best_estimate - fine.best_estimate) < 0.15 * gap
 
-    def test_without_bounds(self, comm):
-        (r,) = tortuosity(comm, porous((9, 8)), [0], bounds=False)
+    def test_one_scheme_alone(self, comm):
+        mask = porous((9, 8))
+        (both,) = tortuosity(comm, mask, [0])
+        (r,) = tortuosity(comm, mask, [0], method="elements")
         assert r.lower_bound is r.best_estimate is r.finite_volumes is None
-        assert r.transport_efficiency == r.relative_diffusivity
+        assert r.transport_efficiency == r.relative_diffusivity == r.upper_bound
+        assert r.relative_diffusivity == pytest.approx(both.relative_diffusivity, rel=1e-9)
+        (v,) = tortuosity(comm, mask, [0], method="finite volumes")
+        assert v.upper_bound is v.best_estimate is None
+        assert v.relative_diffusivity == v.finite_volumes == v.transport_efficiency
+        assert v.finite_volumes == pytest.approx(both.finite_volumes, rel=1e-9)
+        assert v.lower_bound == pytest.approx(both.lower_bound, rel=1e-6)
+        assert v.tortuosity_factor == pytest.approx(mask.mean() / v.finite_volumes)
+        assert v.slice_flux == pytest.approx(np.full(9, v.finite_volumes), rel=1e-6)
+        assert v.flux_imbalance < 1e-6
+        assert v.conventions["elements"] == "two-point finite volumes, one per voxel"
 
     @pytest.mark.parametrize("rtol", [1e-1, 1e-3])
     def test_holds_with_a_poor_solver(self, comm, rtol):
@@ -202,6 +214,67 @@ class TestInterval:
         (poor,) = tortuosity(comm, mask, [0], petsc_options={"ksp_rtol": rtol})
         assert poor.lower_bound <= good.lower_bound * (1 + 1e-9)
         assert poor.upper_bound >= good.upper_bound * (1 - 1e-9)
+
+
+def at_nodes(comm, result):
+    """The concentration as an array, NaN at nodes without; each mesh may be distributed in its own way."""
+    c, cell = result.solution, result.cell
+    x = c.function_space.tabulate_dof_coordinates()[:, : cell.dim]
+    nodes = np.rint((x - cell.lower) / cell.lengths * cell.grid).astype(int)
+    values = np.full(np.array(cell.grid) + 1, np.nan)
+    for place, found in comm.allgather((nodes, c.x.array)):
+        values[tuple(place.T)] = found
+    return values
+
+
+@pytest.mark.mpi
+class TestMesh:
+    """DOLFINx on the mesh of the voxels, beside the voxels themselves."""
+
+    @pytest.mark.parametrize("sides", ["no flux", "periodic"])
+    @pytest.mark.parametrize("shape", [(10, 9), (9, 8, 7)])
+    def test_as_voxels(self, comm, shape, sides):
+        mask, tight = porous(shape, 0.75), {"ksp_rtol": 1e-12}
+        size = (1e-6, 2e-6, 1.5e-6)[: len(shape)]
+        ask = {"voxel_size": size, "sides": sides, "petsc_options": tight, "solution": True}
+        voxels = tortuosity(comm, mask, **ask)
+        meshes = tortuosity(comm, mask, discretization="mesh", **ask)
+        for v, m in zip(voxels, meshes, strict=True):
+            assert m.relative_diffusivity == pytest.approx(v.relative_diffusivity, rel=1e-9)
+            assert m.upper_bound == m.relative_diffusivity
+            assert m.lower_bound is m.best_estimate is m.finite_volumes is None
+            assert m.slice_flux == pytest.approx(v.slice_flux, rel=1e-7)
+            assert (m.percolating_fraction, m.porosity) == (v.percolating_fraction, v.porosity)
+            assert (v.conventions["discretization"], m.conventions["discretization"]) == ("voxel", "mesh")
+            assert m.conventions["elements"] == v.conventions["elements"]
+            assert m.cell.grid == shape
+            assert np.allclose(at_nodes(comm, m), at_nodes(comm, v), atol=1e-8, equal_nan=True)
+
+    def test_chosen_where_voxels_cannot(self, comm, caplog):
+        options = {"ksp_type": "cg", "pc_type": "jacobi", "ksp_rtol": 1e-8}
+        with caplog.at_level(logging.INFO, logger="fetopo"):
+            (r,) = tortuosity(comm, porous((9, 8)), [0], petsc_options=options)
+        assert r.conventions["discretization"] == "mesh"
+        told = [m for m in (x.getMessage() for x in caplog.records) if "on a mesh" in m]
+        reason = "on a mesh: voxels have no PETSc option ksp_type and no PETSc option pc_type"
+        assert told == ([reason] if comm.rank == 0 else [])
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"method": "both"}, "method is 'both': expected one of interval, finite volumes, elements"),
+            ({"discretization": "grid"}, "discretization is 'grid': expected 'voxel' or 'mesh'"),
+            (
+                {"discretization": "voxel", "petsc_options": {"pc_type": "gamg"}},
+                "discretization is 'voxel', which has no PETSc option pc_type: use 'mesh'",
+            ),
+            ({"method": "finite volumes", "discretization": "mesh"}, "use discretization 'voxel'"),
+            ({"method": "finite volumes", "solution": True}, "use 'elements'"),
+        ],
+    )
+    def test_refused(self, comm, options, message):
+        with pytest.raises(ValueError, match=message):
+            tortuosity(comm, porous((4, 4)), **options)
 
 
 @pytest.mark.mpi

@@ -10,9 +10,10 @@ from fetopo.transport.homogenization.conductivity import (
 )
 from fetopo.transport.homogenization.effective import EffectiveConductivity, effective_conductivity
 from fetopo.transport.homogenization.flux import FluxProblem
+from fetopo.transport.homogenization.image import ImageConductivity, image_conductivity
 from fetopo.transport.homogenization.problem import CellProblem
 
 __all__ = [
-    "CellProblem", "Conductivity", "EffectiveConductivity", "FluxProblem", "checked_conductivity",
-    "conductivity_field", "effective_conductivity",
+    "CellProblem", "Conductivity", "EffectiveConductivity", "FluxProblem", "ImageConductivity",
+    "checked_conductivity", "conductivity_field", "effective_conductivity", "image_conductivity",
 ]  # fmt: skip

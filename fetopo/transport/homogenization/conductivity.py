@@ -109,14 +109,28 @@ def checked(cell: UnitCell, conductivity: Conductivity) -> dict[int, Any]:
         ValueError: on every rank; a phase without a conductivity or a conductivity without a phase, negative
             values, a tensor that is not symmetric positive definite and finite.
     """
-    d, present = cell.dim, cell.tags()
+    by_tag = {cell.tag(phase): value for phase, value in conductivity.items()}
+    return checked_values(by_tag, cell.dim, cell.tags(), "cell has tags")
+
+
+def checked_values(
+    conductivity: Mapping[int, Any], d: int, present: list[int], owner: str
+) -> dict[int, npt.NDArray[np.float64] | Any]:
+    """Conductivities by tag or label, in d dimensions: see :func:`checked`.
+
+    Args:
+        conductivity: by tag or label.
+        d: dimension.
+        present: the tags or labels there are.
+        owner: what has them, for messages.
+    """
     values: dict[int, Any] = {}
-    for phase, value in conductivity.items():
+    for tag, value in conductivity.items():
         field = isinstance(value, ufl.core.expr.Expr) or callable(value)
-        values[cell.tag(phase)] = value if field else np.asarray(value, dtype=float)
+        values[tag] = value if field else np.asarray(value, dtype=float)
     if set(values) != set(present):
         raise ValueError(
-            f"one conductivity per phase is needed: the cell has tags {present}, found {sorted(values)}"
+            f"one conductivity per phase is needed: the {owner} {present}, found {sorted(values)}"
         )
     for tag, value in values.items():
         if not isinstance(value, np.ndarray):

@@ -1,8 +1,8 @@
 """Conduction on regular grids without mesh and matrix: finite volumes and trilinear elements on voxels.
 
 The second discretization beside DOLFINx's, for images and cells of voxels. Unknowns are distributed over MPI
-ranks in blocks; conjugate gradients with a multigrid cycle in single precision take about ten iterations at any
-size and contrast.
+ranks in blocks; conjugate gradients with a multigrid cycle in single precision take about ten iterations at
+any size and contrast.
 """
 
 from fetopo.transport.voxel.cell import VoxelCellProblem

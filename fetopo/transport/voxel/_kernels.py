@@ -44,8 +44,8 @@ void volumes_flux(const level *L, const double *u, const double *gradient, const
                   double *mean, double *energy, double *net, double *plane);
 void volumes_derivative(const level *L, const double *u, const double *gradient, const double *weight,
                         double *derivative);
-void elements_energy(const level *L, const double *u, const double *gradient, const double *weight, int32_t axis,
-                     double *energy, double *layer, double *derivative);
+void elements_energy(const level *L, const double *u, const double *gradient, const double *weight,
+                     int32_t axis, double *energy, double *layer, double *derivative);
 """
 
 _CLUSTERS = """
@@ -56,8 +56,8 @@ void cluster_sums(const level *L, double share, const int32_t *number, int64_t *
 int64_t cluster_links(const level *L, double share, const int32_t *number, int32_t *pairs);
 void cluster_gather(const level *L, int32_t started, int64_t count, const int32_t *at, const int32_t *number,
                     int64_t clusters, double *load, double *residual);
-void cluster_scatter(const level *L, int64_t count, const int32_t *at, const int32_t *number, int64_t clusters,
-                     const double *values);
+void cluster_scatter(const level *L, int64_t count, const int32_t *at, const int32_t *number,
+                     int64_t clusters, const double *values);
 """
 
 

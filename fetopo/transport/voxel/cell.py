@@ -33,6 +33,7 @@ class VoxelCellProblem:
         state: correctors, and what follows from them.
         tensor: D, shape (d, d), in the unit of the conductivities, after :meth:`solve`.
         iterations: of the last solve.
+        imbalance: what the solver left unbalanced, in the unit of the tensor, after :meth:`lower_bound`.
     Raises:
         ValueError: a grid that is not periodic, or another scheme.
     """
@@ -50,9 +51,10 @@ class VoxelCellProblem:
         self.volume = float(np.prod(sides * self.state.operator.voxels.shape))
         self.tensor = np.zeros((grid.dim, grid.dim))
         self.iterations = 0
+        self.imbalance = 0.0
         self._largest = 1.0
-        # Where the conductivity hardly varies along a direction, fluxes of order one cancel in its load: what is
-        # left may be round-off, of which no fraction can be asked for.
+        # Where the conductivity hardly varies along a direction, fluxes of order one cancel in its load: what
+        # is left may be round-off, of which no fraction can be asked for.
         self.state.least = _CANCELLED**2 * grid.size * float(np.prod(sides) / sides.max()) ** 2
 
     def assign(self, kappa: Array, table: Floats | None = None) -> None:
@@ -95,7 +97,7 @@ class VoxelCellProblem:
         self.tensor = 0.5 * (energy + energy.T) * self._largest / self.volume
 
     def derivative(self, weight: npt.ArrayLike) -> Array:
-        """Σᵢⱼ wᵢⱼ ∂Dᵢⱼ/∂κ for every own voxel, exact for the discrete problem: correctors are their own adjoints.
+        """Σᵢⱼ wᵢⱼ ∂Dᵢⱼ/∂κ for every own voxel, of the discrete problem: correctors are their own adjoints.
 
         Args:
             weight: shape (d, d).
@@ -116,4 +118,5 @@ class VoxelCellProblem:
         flat = 3 - self.grid.dim
         # The exact corrector varies about as much as the discrete one; twice half of that is taken.
         imbalance = net * self.state.spread() / self.volume
+        self.imbalance = self._largest * float(np.max(imbalance))
         return self._largest * flux_bound(mean[flat:] / self.volume, energy / self.volume, imbalance)

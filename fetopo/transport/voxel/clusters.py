@@ -1,8 +1,8 @@
-"""Correction on clusters that float: bound strongly within, weakly to all around, and too small for aggregates.
+"""Correction on clusters that float: bound strongly within, weakly to what is around, small.
 
-A speck of a good conductor in a poor one has a constant of its own, which costs almost no energy. Where two of
-them share an aggregate no coarse level can tell them apart, and each would cost an iteration. Their constants
-are therefore corrected one by one, z += Σ_c 1_c (1_cᵀr)/(1_cᵀA1_c), before and after the cycle.
+A speck of a good conductor in a poor one has a constant of its own, which costs almost no energy. Where two
+of them share an aggregate no coarse level can tell them apart, and each would cost an iteration. Their
+constants are therefore corrected one by one, z += Σ_c 1_c (1_cᵀr)/(1_cᵀA1_c), before and after the cycle.
 
 After the subspace corrections of Xu (1992), SIAM Rev. 34, 581, doi:10.1137/1034116, and the deflation of Vuik
 et al. (1999), J. Comput. Phys. 152, 385, doi:10.1006/jcph.1999.6255, which treats layers of such contrasts.
@@ -106,7 +106,7 @@ class FloatingClusters:
         self._any = bool(comm.allreduce(bool(self.places.size), op=MPI.LOR))
 
     def _join(self, number: Array, offset: int, own: int) -> tuple[Array, Array]:
-        """Numbers from 0 for this rank's clusters, those shared with other ranks first, −1 for too large ones."""
+        """Numbers from 0 for this rank's clusters: those shared with others first, −1 for too large ones."""
         level, comm = self.level, self.level.blocks.comm
         if comm.size == 1:
             return np.arange(own, dtype=np.int32), np.zeros(0, dtype=np.int64)

@@ -92,8 +92,8 @@ class ConjugateGradients:
         while np.any(squares > goal):
             if self.iterations == self.most:
                 raise RuntimeError(
-                    f"the voxel solver did not reach a relative residual of {rtol:g} in {self.most} iterations"
-                    f" (now {float(np.sqrt((squares / scale).max())):.1e})"
+                    f"the voxel solver did not reach a relative residual of {rtol:g} in {self.most} "
+                    f"iterations (now {float(np.sqrt((squares / scale).max())):.1e})"
                 )
             active = squares > goal
             self.hierarchy.cycle(product)

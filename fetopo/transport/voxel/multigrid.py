@@ -55,8 +55,7 @@ class Hierarchy:
 
     def build(self) -> None:
         """Coefficients of all coarse levels from those of the finest. Collective."""
-        keep = [tuple(level.blocks.shape) for level in self.levels]
-        old = {shape: level for shape, level in zip(keep, self.levels, strict=True)}
+        old = {level.blocks.shape: level for level in self.levels}
         self.levels = [self.finest]
         self._proxy = None
         alone = self.finest.blocks.comm.size == 1

@@ -1,4 +1,4 @@
-"""The finest level: finite volumes or trilinear elements on the voxels of a grid, from their conductivities."""
+"""The finest level: finite volumes or trilinear elements on voxels, from their conductivities."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def sides_of(grid: VoxelGrid) -> npt.NDArray[np.float64]:
 class Operator:
     """−∇·κ∇u on the voxels of a grid, by finite volumes or by elements, with its multigrid hierarchy.
 
-    Finite volumes: one unknown per voxel, flux t(u₁ − u₂) through a face, t = area/distance times the harmonic
-    mean of both sides; a fixed potential is at the face, half a voxel away. Elements: one trilinear (in 2D
+    Finite volumes: one unknown per voxel, flux t(u₁ − u₂) through a face, t = area/distance times the
+    harmonic mean of both sides; a fixed potential is at the face, half a voxel away. Elements: one trilinear (in 2D
     bilinear) element per voxel, unknowns are nodes. Lengths are relative to the longest edge of a voxel.
 
     Args:
@@ -104,7 +104,7 @@ class Operator:
         return self.voxels.like(shape)
 
     def _radius(self) -> float:
-        """Largest eigenvalue of an element's matrix relative to its diagonal: bounds that of D⁻¹A for any κ."""
+        """Largest eigenvalue of an element's matrix relative to its diagonal: it bounds that of D⁻¹A."""
         s = self.level.struct
         matrices = []
         for axis in range(3):

@@ -1,4 +1,4 @@
-"""Potentials on a voxel grid with what follows from them: fixed faces, sources, energies, fluxes, derivatives."""
+"""Potentials on a voxel grid: fixed faces, sources; and energies, fluxes, derivatives that follow."""
 
 from __future__ import annotations
 
@@ -65,14 +65,23 @@ class State:
         """Set the conductivities, see :meth:`Operator.assign`. Collective."""
         self.operator.assign(kappa, table)
 
-    def solve(self, rtol: float) -> None:
-        """Solve from the potentials there are. Collective.
+    def solve(self, rtol: float, start: Array | None = None) -> None:
+        """Solve from the potentials there are, or from others. Collective.
 
+        Args:
+            rtol: residual relative to the load.
+            start: own potentials, of a shape that broadcasts, where `u` is zero so far.
         Raises:
             RuntimeError: no convergence.
         """
         reference = None
-        if self._started():
+        if start is not None:
+            self._ghosts(for_solver=True)
+            reference = self.solver.residual(self.u, self.gradient, self.source)
+            # The kernels for masks count on zeros where nothing conducts.
+            there = self.conducting() if self.scheme == "finite volumes" else 1.0
+            np.multiply(start, there, out=self.u[_INNER])
+        elif self._started():
             # The tolerance is relative to the load, not to what a good start leaves of it.
             start, self.u = self.u, np.zeros_like(self.u)
             self._ghosts(for_solver=True)
@@ -136,8 +145,8 @@ class State:
     def derivative(self, weight: Floats) -> Array:
         """Σ weight_qr ∂energy_qr/∂κ of every own voxel, the potentials held.
 
-        For potentials that solve the problem with fixed loads this is the whole derivative, because the energy
-        is stationary. Shape of the conductivities.
+        For potentials that solve the problem with fixed loads this is the whole derivative, because the
+        energy is stationary. Shape of the conductivities.
         """
         operator = self.operator
         parts = self.level.struct.parts
@@ -176,7 +185,7 @@ class State:
         return self.operator.blocks.sum(full)
 
     def fluxes(self, axis: int = -1) -> tuple[Floats, Floats, Floats, Floats]:
-        """Finite volumes: means, energies and imbalance of the fluxes read as Raviart–Thomas fields. Collective.
+        """Finite volumes: means, energies, imbalance of fluxes as Raviart–Thomas fields. Collective.
 
         Returns:
             Σ over voxels of flux density · volume, shape (3, rhs); of |density|²/κ · volume, (rhs, rhs); of
@@ -203,7 +212,7 @@ class State:
         """Largest less smallest potential of each right-hand side where something conducts. Collective."""
         own = self.u[_INNER]
         if self.scheme == "finite volumes":
-            own = np.where(self._conducting(), own, np.nan)
+            own = np.where(self.conducting(), own, np.nan)
         own = own.reshape(self.rhs, -1)
         high = np.fmax.reduce(own, axis=1, initial=-np.inf)
         low = np.fmin.reduce(own, axis=1, initial=np.inf)
@@ -211,7 +220,8 @@ class State:
         self.operator.blocks.comm.Allreduce(MPI.IN_PLACE, both, op=MPI.MAX)
         return np.asarray(both[0] + both[1])
 
-    def _conducting(self) -> Array:
+    def conducting(self) -> Array:
+        """Own voxels that conduct (finite volumes), three axes."""
         kept, struct, lib = self.level.kept, self.level.struct, self.level.lib
         inner = (0, *(slice(1, -1),) * 3)
         if struct.kind == lib.MASK:
