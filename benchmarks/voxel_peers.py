@@ -10,9 +10,10 @@ from voxel_processes import MIB, Failed, cost, head, row, run
 
 #: Name in the table: function here and its arguments. The peers with their tolerances, and tight ones.
 CODES: dict[str, tuple[str, dict[str, Any]]] = {
-    "fetopo, finite volumes, rtol 1e-5": ("ours", {"rtol": 1e-5, "interval": False}),
-    "fetopo, finite volumes": ("ours", {"rtol": 1e-6, "interval": False}),
-    "fetopo, interval": ("ours", {"rtol": 1e-6, "interval": True}),
+    "fetopo, finite volumes, rtol 1e-5": ("ours", {"rtol": 1e-5}),
+    "fetopo, finite volumes, rtol 1e-6": ("ours", {"rtol": 1e-6}),
+    "fetopo, tortuosity, finite volumes": ("analysis", {"method": "finite volumes"}),
+    "fetopo, tortuosity, interval": ("analysis", {"method": "interval"}),
     "PoreSpy": ("porespy", {"ftol": None}),
     "PoreSpy, ftol 1e-4": ("porespy", {"ftol": 1e-4}),
     "TauFactor": ("taufactor", {"conv_crit": None}),
@@ -25,27 +26,37 @@ AGREEMENT = 6e-3
 WARM_UP = "field@16"
 
 
-def ours(image: str, axis: int, data: str, rtol: float, interval: bool) -> dict[str, Any]:
-    """Ours: finite volumes with their lower bound, for the interval elements too."""
+def ours(image: str, axis: int, data: str, rtol: float) -> dict[str, Any]:
+    """The solver alone: finite volumes with their lower bound; what does not percolate needs no removal."""
     from mpi4py import MPI
 
     from fetopo.transport.voxel import VoxelGrid, through
 
     def solve(m: np.ndarray) -> dict[str, Any]:
         grid = VoxelGrid(MPI.COMM_SELF, m.shape)
-        own = grid.take(m)
-        volumes = through(grid, own, axis, rtol=rtol)
-        found = {
-            "value": float(volumes.conductivity),
-            "lower": float(volumes.lower_bound),
-            "iterations": int(volumes.iterations),
+        found = through(grid, grid.take(m), axis, rtol=rtol)
+        return {
+            "value": float(found.conductivity),
+            "lower": float(found.lower_bound),
+            "iterations": int(found.iterations),
             # What TauFactor stops at: largest less smallest flux through the planes, relative to the mean.
-            "mismatch": float(np.ptp(volumes.layer_flux) / np.mean(volumes.layer_flux)),
+            "mismatch": float(np.ptp(found.layer_flux) / np.mean(found.layer_flux)),
         }
-        del volumes
-        return found | (
-            {"upper": float(through(grid, own, axis, scheme="elements").conductivity)} if interval else {}
-        )
+
+    return timed(solve, image, data)
+
+
+def analysis(image: str, axis: int, data: str, method: str) -> dict[str, Any]:
+    """What a user calls: percolating part and clusters, then one scheme or both."""
+    from mpi4py import MPI
+
+    from fetopo.transport.tortuosity import tortuosity
+
+    def solve(m: np.ndarray) -> dict[str, Any]:
+        (found,) = tortuosity(MPI.COMM_SELF, m, [axis], method=method)
+        value = found.finite_volumes
+        known = {"lower": found.lower_bound, "upper": found.upper_bound}
+        return {"value": value} | {k: v for k, v in known.items() if v is not None}
 
     return timed(solve, image, data)
 
@@ -98,7 +109,7 @@ def check(image: str, results: dict[str, dict[str, Any]]) -> None:
     Raises:
         SystemExit: A value differs, or an interval is out of order.
     """
-    found = results.get("fetopo, interval")
+    found = results.get("fetopo, tortuosity, interval")
     if found and not found["value"] <= found["lower"] <= found["upper"]:
         raise SystemExit(f"{image}: the interval is out of order: {found}")
     reference = next((r for n, r in results.items() if n.startswith("fetopo")), None)

@@ -114,11 +114,11 @@ def test_peers_that_disagree_are_refused():
     from voxel_peers import check
 
     mine = {"value": 0.1, "lower": 0.11, "upper": 0.12}
-    check("x", {"fetopo, interval": mine, "PoreSpy": {"value": 0.1003}})
+    check("x", {"fetopo, tortuosity, interval": mine, "PoreSpy": {"value": 0.1003}})
     with pytest.raises(SystemExit, match="PoreSpy"):
-        check("x", {"fetopo, interval": mine, "PoreSpy": {"value": 0.102}})
+        check("x", {"fetopo, tortuosity, interval": mine, "PoreSpy": {"value": 0.102}})
     with pytest.raises(SystemExit, match="order"):
-        check("x", {"fetopo, interval": mine | {"lower": 0.13}})
+        check("x", {"fetopo, tortuosity, interval": mine | {"lower": 0.13}})
 
 
 @pytest.mark.parametrize("scheme", ["finite volumes", "elements"])
