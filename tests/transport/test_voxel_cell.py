@@ -55,7 +55,7 @@ def test_unit_of_the_conductivity_does_not_matter(comm):
 
 @pytest.mark.parametrize("contrast", [0.0, 1e-3, 0.3])
 def test_interval(comm, contrast):
-    """Lower bound ≤ upper bound as quadratic forms, both narrower on split voxels, plain volumes in between."""
+    """Lower bound ≤ upper bound as quadratic forms, both narrower on split voxels."""
     mask = np.random.default_rng(4).random((8, 8, 8)) < 0.6
     last = None
     for split in (1, 2, 3):

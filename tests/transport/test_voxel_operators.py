@@ -33,8 +33,8 @@ def volumes_plainly(kappa, h, periodic, fixed, values, source):
                         b[one] += 2 * k * weight * values.get((a, int(step > 0)), 0.0)
                     continue
                 to[a] %= shape[a]
-                other, l = index[tuple(to)], kappa[a][tuple(to)]
-                t = 2 * k * l / (k + l) * weight if k > 0 and l > 0 else 0.0
+                other, m = index[tuple(to)], kappa[a][tuple(to)]
+                t = 2 * k * m / (k + m) * weight if k > 0 and m > 0 else 0.0
                 A[one, one] += t
                 A[one, other] -= t
     free = np.diag(A) > 0
@@ -80,9 +80,7 @@ def test_finite_volumes_in_any_mix_of_sides(comm, shape, size, periodic, fixed, 
     # Regions that touch no fixed face have no solution with a source: none there.
     reached = np.zeros(shape, dtype=bool)
     reached[free] = True
-    loose, _ = volumes_plainly(
-        kappa, sides_of(grid), periodic, fixed, {(a, s): 1.0 for a, s in values}, 0 * source
-    )
+    loose, _ = volumes_plainly(kappa, sides_of(grid), periodic, fixed, dict.fromkeys(values, 1.0), 0 * source)
     reached &= loose > 1e-6
     source[~reached] = 0.0
     expected, _ = volumes_plainly(kappa, sides_of(grid), periodic, fixed, values, source)

@@ -38,6 +38,7 @@ void faces(const level *L);
 void encode(const level *L, const uint8_t *mask);
 void coarsen(const level *L, const level *C);
 void strength(const level *L, double *out);
+double interfaces(const level *L, double share);
 """
 
 _ENERGY = """

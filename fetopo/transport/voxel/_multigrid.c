@@ -220,6 +220,13 @@ static void center(const level *L) {
     shift_load(L, sum);
 }
 
+static void sweep(const level *L, double *products) {
+    wrap_ff(L, L->x, L->rhs);
+    smooth_third(L);
+    wrap_ff(L, L->y, L->rhs);
+    smooth_fourth(L, products);
+}
+
 /* One W-cycle, from zero or from the guess in x, on a hierarchy that is on this rank. */
 void cycle(const level *levels, int32_t here, int32_t last, int32_t guess, double *products) {
     const level *L = levels + here;
@@ -228,25 +235,18 @@ void cycle(const level *levels, int32_t here, int32_t last, int32_t guess, doubl
         return;
     }
     if (here && !guess && L->singular) center(L);
-    if (guess) {
-        wrap_ff(L, L->x, L->rhs);
-        smooth_third(L);
-        wrap_ff(L, L->y, L->rhs);
-        smooth_fourth(L, 0);
-    } else {
+    if (!guess) {
         smooth_first(L);
         wrap_ff(L, L->y, L->rhs);
         smooth_second(L);
     }
+    for (int s = !guess; s < L->sweeps; s++) sweep(L, 0);
     wrap_ff(L, L->x, L->rhs);
     restrict_residual(L, L + 1);
     cycle(levels, here + 1, last, 0, 0);
     if (here + 1 < last) cycle(levels, here + 1, last, 1, 0);
     prolong(L, L + 1);
-    wrap_ff(L, L->x, L->rhs);
-    smooth_third(L);
-    wrap_ff(L, L->y, L->rhs);
-    smooth_fourth(L, products);
+    for (int s = 1; s <= L->sweeps; s++) sweep(L, s == L->sweeps ? products : 0);
 }
 
 /* ---- Conjugate gradients: sums over a plane, and planes in order, so that threads do not change them. */
@@ -445,4 +445,30 @@ void strength(const level *L, double *out) {
         out[2 * a] = sum;
         out[2 * a + 1] = (double)count;
     }
+}
+
+/* Number of faces across which the conductivity falls below a share of the larger one. */
+double interfaces(const level *L, double share) {
+    double count = 0;
+    const int64_t step[3] = {(L->voxels[1] + 2) * (L->voxels[2] + 2), L->voxels[2] + 2, 1};
+    _Pragma("omp parallel for schedule(static) num_threads(L->threads) reduction(+ : count) if (L->threads > 1)")
+    for (int64_t i = 1; i <= L->voxels[0]; i++)
+        for (int64_t j = 1; j <= L->voxels[1]; j++)
+            for (int a = 0; a < 3; a++) {
+                const int64_t at = voxel_at(L, i, j, 0);
+                int64_t found = 0;
+                for (int64_t k = at + 1; k <= at + L->voxels[2]; k++) {
+                    double one, other;
+                    if (L->kind == MASK) {
+                        one = L->code[k] != 0;
+                        other = L->code[k + step[a]] != 0;
+                    } else {
+                        one = kappa_of(L, a, k);
+                        other = kappa_of(L, a, k + step[a]);
+                    }
+                    found += fmin(one, other) < share * fmax(one, other);
+                }
+                count += (double)found;
+            }
+    return count;
 }

@@ -36,7 +36,8 @@ def partition(shape: Sequence[int], size: int) -> list[list[int]] | None:
         if any(b is None for b in bounds):
             continue
         blocks = [n / k for n, k in zip(shape, p, strict=True)]
-        # An inner block has two faces with others. All else equal the first axes are cut: planes in one piece.
+        # An inner block has two faces with others. All else equal the first axes are cut: planes in one
+        # piece.
         surface = sum(
             (1 + 1e-3 * a) * min(p[a] - 1, 2) * float(np.prod(blocks)) / blocks[a] for a in range(3)
         )
@@ -137,7 +138,7 @@ class Blocks:
                 continue
             below, above = self._neighbours(axis)
             n = values.shape[axis + 1]
-            front = (slice(None),) * (axis + 1)
+            front: tuple[Any, ...] = (slice(None),) * (axis + 1)
             for source, target, send, receive in ((below, above, n - 2, 0), (above, below, 1, n - 1)):
                 out = np.ascontiguousarray(values[(*front, send)])
                 key = (axis, values.dtype.char, out.shape)
@@ -160,7 +161,7 @@ class Blocks:
             found.append(int(np.ravel_multi_index(at, self.parts)))
         return found[0], found[1]
 
-    def sum(self, values: Array) -> Array:
+    def sum(self, values: Array) -> Any:
         """Sum of a small array over the ranks. Collective."""
         if self.comm.size == 1:
             return values

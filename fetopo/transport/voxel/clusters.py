@@ -44,6 +44,10 @@ class FloatingClusters:
         self.ffi, self.lib, self.level = module.ffi, module.lib, level
         self.struct = self.ffi.cast("level *", int(level.ffi.cast("uintptr_t", level.struct)))
         self.count = 0
+        self.places: Array
+        self.numbers: Array
+        self.inverse: Array
+        self.shared: Array
         self._any = False
         insulated = level.struct.kind == level.lib.MASK or level.struct.binary
         if insulated or level.array("x")[0].size >= 2**31:
@@ -77,25 +81,26 @@ class FloatingClusters:
         own[...] = renumber[own]
         del size, renumber
         merged, self.shared = self._join(number, offset, kept.size)
-        count = int(merged.max(initial=-1)) + 1
+        count = max(int(merged.max(initial=-1)) + 1, self.shared.size)
         own[...] = np.where(own >= 0, merged[np.maximum(own - offset, 0)] if merged.size else -1, -1)
         self._share_numbers(number)
-        sizes, within, across = np.zeros(count, dtype=np.int64), np.zeros(count), np.zeros(count)
+        unknowns, within, across = np.zeros(count, dtype=np.int64), np.zeros(count), np.zeros(count)
         self.lib.cluster_sums(
             self.struct,
             _STRONG,
             self._pointer("int32_t", number),
-            self._pointer("int64_t", sizes),
+            self._pointer("int64_t", unknowns),
             self._pointer("double", within),
             self._pointer("double", across),
         )
-        table = np.stack([sizes.astype(float), within, across])
+        table: Array = np.stack([unknowns.astype(float), within, across])
         if self.shared.size:
             table[:, : self.shared.size] = level.blocks.sum(
                 np.ascontiguousarray(table[:, : self.shared.size])
             )
-        sizes, within, across = table
-        floats = (sizes > 1) & (sizes <= _LARGEST) & (across > 0) & (across < _FLOATING * within)
+        small = (table[0] > 1) & (table[0] <= _LARGEST)
+        across = np.array(table[2])
+        floats = small & (across > 0) & (across < _FLOATING * table[1])
         # Numbers of shared clusters stay the same on all ranks: what does not float gets the weight zero.
         self.inverse = np.where(floats, 1 / np.where(floats, across, 1.0), 0.0)
         self.count = count

@@ -43,6 +43,7 @@ class Level:
         self.lib = _kernels.multigrid().lib
         self.kept: dict[str, Array] = {}
         struct.rhs, struct.threads, struct.parts, struct.radius = rhs, threads(), 1, 2.0
+        struct.sweeps = 1
         for axis, n in enumerate(blocks.own_shape):
             struct.n[axis] = struct.voxels[axis] = n
             struct.wrap[axis] = blocks.wraps(axis)

@@ -103,7 +103,7 @@ class Hierarchy:
 
     def _factor(self, level: Level, alone: bool) -> tuple[int, ...]:
         """2 along axes that are to be coarsened, 1 along the others."""
-        sums = np.zeros(6)
+        sums: Array = np.zeros(6)
         self.lib.strength(level.struct, _kernels.pointer(self.ffi, "double", sums))
         if not alone:
             sums = level.blocks.sum(sums)
@@ -179,15 +179,12 @@ class Hierarchy:
 
     def _down(self, here: int, guess: bool, products: Any) -> None:
         level, lib = self.levels[here], self.lib
-        if guess:
-            level.exchange("x")
-            lib.smooth_third(level.struct)
-            level.exchange("y")
-            lib.smooth_fourth(level.struct, self.ffi.NULL)
-        else:
+        if not guess:
             lib.smooth_first(level.struct)
             level.exchange("y")
             lib.smooth_second(level.struct)
+        for _ in range(int(not guess), level.struct.sweeps):
+            self._sweep(level, self.ffi.NULL)
         level.exchange("x")
         last = len(self.levels) - 1
         if here + 1 >= self.gathered:
@@ -198,10 +195,14 @@ class Hierarchy:
             if here + 1 < last:
                 self._down(here + 1, True, self.ffi.NULL)
             lib.prolong(level.struct, self.levels[here + 1].struct)
+        for left in reversed(range(level.struct.sweeps)):
+            self._sweep(level, self.ffi.NULL if left else products)
+
+    def _sweep(self, level: Level, products: Any) -> None:
         level.exchange("x")
-        lib.smooth_third(level.struct)
+        self.lib.smooth_third(level.struct)
         level.exchange("y")
-        lib.smooth_fourth(level.struct, products)
+        self.lib.smooth_fourth(level.struct, products)
 
     def _whole(self, level: Level) -> None:
         """The correction from the levels that every rank has whole."""

@@ -22,6 +22,13 @@ Fixed = Sequence[tuple[bool, bool]]
 
 SCHEMES = ("finite volumes", "elements")
 
+#: A face is an interface if the conductivity on one side is below this share of that on the other,
+_JUMP = 0.05
+#: and a structure is rough if more than this share of all faces are: 0.01 to 0.05 on tomographic images of
+#: pores, 0.11 on an image with noise of single voxels, which took half as many iterations again.
+_ROUGH = 0.07
+_ROUGH_SWEEPS = {"finite volumes": 2, "elements": 3}
+
 
 def sides_of(grid: VoxelGrid) -> npt.NDArray[np.float64]:
     """Edge lengths of a voxel relative to the longest, three axes; 1 along the one that a 2D grid lacks."""
@@ -144,7 +151,14 @@ class Operator:
                 level.faces(self.double)
             struct.kind = level.lib.FINE_FACES if self.double else level.lib.FACES
             level.lib.faces(struct)
+        struct.sweeps = self._sweeps()
         self.hierarchy.build()
+
+    def _sweeps(self) -> int:
+        """Sweeps of the smoother: more where interfaces are so dense that aggregates of voxels straddle them."""
+        found = self.voxels.sum(np.array([self.level.lib.interfaces(self.level.struct, _JUMP)]))
+        share = float(found[0]) / (3 * np.prod(self.voxels.shape, dtype=float))
+        return 1 if share < _ROUGH else _ROUGH_SWEEPS[self.scheme]
 
     def _padded(self, kappa: Array, dtype: Any) -> Array:
         """A voxel array with its ghosts, zero beyond faces that are not periodic."""
