@@ -1,4 +1,7 @@
-"""C sources of the package: built once by the C compiler that DOLFINx needs anyway, then kept."""
+"""C sources of the package: built once by the C compiler that DOLFINx needs anyway, then kept.
+
+`python3 -m fetopo._compile` builds all of them into the cache, as the Docker image does.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,11 @@ def cache_directory() -> Path:
     """Where compiled code is kept between runs: `$XDG_CACHE_HOME/fetopo`, else `~/.cache/fetopo`."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "fetopo"
+
+
+def places() -> tuple[Path, ...]:
+    """Where compiled code is looked for: the cache, and what came with the installation."""
+    return cache_directory(), Path(sys.prefix) / "share" / "fetopo"
 
 
 @cache
@@ -63,13 +71,15 @@ def compiled(
         parts.append(processor())
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     module = f"_fetopo_{name}_{key}"
-    folder = cache_directory()
+    folder = places()[0]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="fetopo-"))
-    found = sorted(folder.glob(f"{module}*.so"))
-    return load(module, found[0] if found else build(module, source, declarations, folder, flags))
+    for place in (folder, *places()):
+        for found in place.glob(f"{module}*.so"):
+            return load(module, found)
+    return load(module, build(module, source, declarations, folder, flags))
 
 
 def build(module: str, source: Path, declarations: str, folder: Path, flags: Sequence[str]) -> Path:
@@ -106,3 +116,18 @@ def load(module: str, path: Path) -> Any:
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
+
+
+def main() -> None:
+    """Build every source of the package."""
+    from fetopo.design.mma import _kernel as optimizer
+    from fetopo.microstructure._runs import kernel as runs
+    from fetopo.microstructure.reconstruction._kernel import kernel as annealing
+    from fetopo.transport.voxel import _kernels as voxel
+
+    for build_one in (optimizer, runs, annealing, voxel.multigrid, voxel.energy, voxel.clusters):
+        build_one()
+
+
+if __name__ == "__main__":
+    main()

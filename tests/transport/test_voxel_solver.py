@@ -73,14 +73,15 @@ def test_flat_voxels_and_layers(comm, scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("shape", [(40, 36, 28), (45, 50), (20, 20, 20)])
 def test_ranks_agree(comm, alone, scheme, shape):
-    """Same iterations, give or take one, and the same values; specks across the borders of blocks included."""
+    """Same iterations, give or take one, and the same values; specks across borders of blocks included."""
     mask = blobs(shape, 0.5, seed=1, width=1.0)
-    for kappa in (np.where(mask, 1.0, 1e-4), np.where(mask, 1.0, 0.0), 10.0 ** (-3 * ndimage.uniform_filter(
-        np.random.default_rng(0).random(shape), 2))):  # fmt: skip
+    field = ndimage.uniform_filter(np.random.default_rng(0).random(shape), 2)
+    for kappa in (np.where(mask, 1.0, 1e-4), np.where(mask, 1.0, 0.0), 10.0 ** (-3 * field)):
         together, D = iterations(comm, kappa, scheme, 1e-8)
         single, D1 = iterations(alone, kappa, scheme, 1e-8)
         assert abs(together - single) <= 1
-        assert np.abs(D - D1).max() <= 1e-8 * np.abs(D1).max()
+        # Where nothing percolates the tensor is zero, but for round-off.
+        assert np.abs(D - D1).max() <= 1e-8 * max(np.abs(D1).max(), 1e-3 * kappa.mean())
     grid, grid1 = VoxelGrid(comm, shape), VoxelGrid(alone, shape)
     found = through(grid, grid.take(mask), 0, scheme, rtol=1e-8)
     single = through(grid1, grid1.take(mask), 0, scheme, rtol=1e-8)

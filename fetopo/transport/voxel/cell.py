@@ -49,7 +49,7 @@ class VoxelCellProblem:
         gradient[range(grid.dim), range(flat, 3)] = sides[flat:]
         self.state.gradient = gradient
         self.volume = float(np.prod(sides * self.state.operator.voxels.shape))
-        self.tensor = np.zeros((grid.dim, grid.dim))
+        self.tensor: Floats = np.zeros((grid.dim, grid.dim))
         self.iterations = 0
         self.imbalance = 0.0
         self._largest = 1.0
@@ -93,7 +93,7 @@ class VoxelCellProblem:
         """
         self.state.solve(self.rtol)
         self.iterations = self.state.iterations
-        energy = self.state.energy()
+        energy: Any = self.state.energy()
         self.tensor = 0.5 * (energy + energy.T) * self._largest / self.volume
 
     def derivative(self, weight: npt.ArrayLike) -> Array:
@@ -116,7 +116,9 @@ class VoxelCellProblem:
             raise ValueError("a lower bound needs the scheme 'finite volumes'")
         mean, energy, net, _ = self.state.fluxes()
         flat = 3 - self.grid.dim
+        M: Any = mean[flat:] / self.volume
+        C: Any = energy / self.volume
         # The exact corrector varies about as much as the discrete one; twice half of that is taken.
         imbalance = net * self.state.spread() / self.volume
         self.imbalance = self._largest * float(np.max(imbalance))
-        return self._largest * flux_bound(mean[flat:] / self.volume, energy / self.volume, imbalance)
+        return self._largest * flux_bound(M, C, imbalance)

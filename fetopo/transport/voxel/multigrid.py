@@ -77,6 +77,8 @@ class Hierarchy:
                 self.lib.coarsen(fine.struct, level.struct)
                 level.struct.shift = fine.struct.shift * float(np.prod(factor))
                 self.levels.append(level)
+        for level in self.levels[1:]:
+            level.struct.sweeps = min(2, self.finest.struct.sweeps)
         if self.gathered < 0:
             self.gathered = len(self.levels)
         self.clusters = FloatingClusters(self.finest)

@@ -155,7 +155,7 @@ class Operator:
         self.hierarchy.build()
 
     def _sweeps(self) -> int:
-        """Sweeps of the smoother: more where interfaces are so dense that aggregates of voxels straddle them."""
+        """Sweeps of the finest smoother: more where interfaces are so dense that aggregates straddle them."""
         found = self.voxels.sum(np.array([self.level.lib.interfaces(self.level.struct, _JUMP)]))
         share = float(found[0]) / (3 * np.prod(self.voxels.shape, dtype=float))
         return 1 if share < _ROUGH else _ROUGH_SWEEPS[self.scheme]

@@ -91,10 +91,11 @@ def through(
     lower, imbalance = None, 0.0
     if scheme == "finite volumes":
         mean, energy, net, plane = state.fluxes(axis)
-        scaled = np.array([[-mean[at, 0] * length / volume]]), energy * length**2 / volume
+        M = np.array([[-mean[at, 0] * length / volume]])
+        C = np.array([[energy[0, 0] * length**2 / volume]])
         imbalance = float(net[0]) * length**2 / volume
-        lower = float(flux_bound(*scaled, imbalance)[0, 0])
-        flux = -plane * length**2 / volume
+        lower = float(flux_bound(M, C, imbalance)[0, 0])
+        flux: Any = -plane * length**2 / volume
     else:
         flux = -state.layers(axis) * length**2 / volume
     potential = state.u[inner]
