@@ -77,9 +77,13 @@ def bytes_of(passes: tuple[Pass, ...], operator: float, rhs: int) -> float:
     return sum(p.vectors * rhs + operator * p.operator for p in passes)
 
 
-def bytes_per_voxel(kind: str, rhs: int = 1, levels: int = 8) -> dict[str, float]:
-    """Bytes per voxel of one iteration: finest level, coarse levels, conjugate gradients."""
+def bytes_per_voxel(kind: str, rhs: int = 1, levels: int = 8, sweeps: int = 1) -> dict[str, float]:
+    """Bytes per voxel of one iteration: finest level, coarse levels, conjugate gradients.
+
+    Rough coefficients get more `sweeps` of the smoother on the finest level, before and after the correction.
+    """
     fine = bytes_of(CYCLE, OPERATORS[kind], rhs)
+    fine += 2 * (sweeps - 1) * bytes_of(CYCLE[4:], OPERATORS[kind], rhs)
     faces = OPERATORS["FACES"]
     first = bytes_of(CYCLE, faces, rhs)
     # A second visit starts from what the first one left: smoothing as after the correction.
@@ -136,6 +140,7 @@ def kernels(
         "kind": kind,
         "unknowns": int(np.prod(level.blocks.shape)),
         "levels": len(operator.hierarchy.levels),
+        "sweeps": int(struct.sweeps),
         "triad": max(before, triad()["bandwidths"][0]),
     }
 
@@ -159,7 +164,11 @@ def table(image: str, data: str, cases: list[tuple[str, bool, int]]) -> None:
         what = "continuous coefficients" if continuous else "mask"
         print(f"\n{image}, {scheme}, {what}, {rhs} right-hand sides; triad {r['triad'] / 1e9:.1f} GB/s")
         head("pass", "bytes per unknown", "ns per unknown", "GB/s", "of the triad, %")
-        op, n, total = OPERATORS[r["kind"]], r["unknowns"], bytes_per_voxel(r["kind"], rhs, r["levels"])
+        op, n, total = (
+            OPERATORS[r["kind"]],
+            r["unknowns"],
+            bytes_per_voxel(r["kind"], rhs, r["levels"], r["sweeps"]),
+        )
         moved = {p.name: bytes_of((p,), op, rhs) for p in (*CYCLE, *KRYLOV)}
         moved["cycle"] = total["finest"] + total["coarse"]
         moved["iteration"] = moved["cycle"] + total["krylov"]

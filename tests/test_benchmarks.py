@@ -79,6 +79,7 @@ def test_bytes_moved():
     one, three = bytes_per_voxel("MASK"), bytes_per_voxel("MASK", rhs=3)
     assert one["finest"] == 12 + 16 + 9 + 8.5 + 16 + 16 + 5
     assert one["krylov"] == 12 + 12 + 32 + 1
+    assert bytes_per_voxel("MASK", sweeps=2)["finest"] == one["finest"] + 2 * (16 + 16 + 2)
     assert 2.7 < three["finest"] / one["finest"] < 3
     # Coarse levels: one visit from zero and one from a guess for every two, on an eighth of the unknowns.
     assert one["coarse"] == pytest.approx((137.5 + 141.5) * (1 / 8 + 2 / 64 + 4 / 512 + 8 / 4096), rel=0.01)
