@@ -98,7 +98,7 @@ def heat(a: argparse.Namespace) -> None:
 def kernels(a: argparse.Namespace) -> None:
     run("voxel_cases:kernels")
     fresh, kept = (run("voxel_cases:kernels", fresh=f) for f in (True, False))
-    print(f"Kernels: {fresh:.1f} s to compile at the first use on a machine, {kept:.3f} s to load later.")
+    print(f"Kernels: {fresh:.1f} CPU s to compile at the first use on a machine, {kept:.2f} s to load later.")
 
 
 PARTS = {f.__name__: f for f in (peers, volume, growth, iterations, ranks, bandwidth, model, heat, kernels)}
