@@ -20,7 +20,6 @@ typedef struct {
     int32_t low[3];       /* the potential is fixed at the first, */
     int32_t high[3];      /* or the last face of this block */
     int32_t sweeps;       /* of the smoother, before and after the correction */
-    int32_t singular;     /* constants cost no energy */
     int32_t factor[3];    /* unknowns per aggregate of the next level */
     double weight[3];     /* area/distance of a face */
     double shift;         /* added to the diagonal */

@@ -187,6 +187,8 @@ static void solve_last(const level *L) {
     }
 }
 
+/* To take the mean off b. Round-off puts some there, and where the conductivity between a few good conductors is
+   poor a coarse level would make of it a constant so large that single precision loses all else. */
 void sum_of_load(const level *L, double *sum) {
     const int64_t S = size_of(L);
     for (int32_t q = 0; q < L->rhs; q++) {
@@ -211,15 +213,6 @@ void shift_load(const level *L, const double *less) {
     }
 }
 
-/* Take the mean off b. Round-off puts some there, and where the conductivity between a few good conductors is poor
-   a coarse level would make of it a constant so large that single precision loses all else. */
-static void center(const level *L) {
-    double sum[L->rhs];
-    sum_of_load(L, sum);
-    for (int32_t q = 0; q < L->rhs; q++) sum[q] /= (double)L->n[0] * L->n[1] * L->n[2];
-    shift_load(L, sum);
-}
-
 static void sweep(const level *L, double *products) {
     wrap_ff(L, L->x, L->rhs);
     smooth_third(L);
@@ -234,7 +227,6 @@ void cycle(const level *levels, int32_t here, int32_t last, int32_t guess, doubl
         solve_last(L);
         return;
     }
-    if (here && !guess && L->singular) center(L);
     if (!guess) {
         smooth_first(L);
         wrap_ff(L, L->y, L->rhs);

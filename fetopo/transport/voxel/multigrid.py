@@ -98,7 +98,6 @@ class Hierarchy:
         ):
             return known
         level = Level(blocks, self.structs + place, self.rhs)
-        level.struct.singular = self.singular
         level.faces()
         level.work()
         return level
@@ -173,7 +172,7 @@ class Hierarchy:
             self.clusters.end(products)
 
     def _center(self) -> None:
-        """Take the mean off the load, see `center` of the kernels. Collective."""
+        """Take the mean off the load, see `sum_of_load` of the kernels. Collective."""
         sums = np.zeros(self.rhs)
         self.lib.sum_of_load(self.finest.struct, _kernels.pointer(self.ffi, "double", sums))
         mean = self.finest.blocks.sum(sums) / _size(self.finest.blocks)
