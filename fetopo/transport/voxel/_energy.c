@@ -43,18 +43,20 @@ void volumes_energy(const level *L, const double *u, const double *gradient, dou
      mean[a, q]    sum over voxels of the flux along a; times its edge it is density times volume
      energy[q, r]  sum of |density|^2/kappa, times volume
      net[q]        sum of |net flux out of a voxel - source|
+     faces[q, r]   sum over faces of t J J', as `volumes_energy`
      plane[f]      of the first right-hand side: flux through the planes of faces normal to `axis` */
 void volumes_flux(const level *L, const double *u, const double *gradient, const double *source, int32_t axis,
-                  double *mean, double *energy, double *net, double *plane) {
+                  double *mean, double *energy, double *net, double *faces, double *plane) {
     const int64_t S = size_of(L);
     const int rhs = L->rhs;
     for (int q = 0; q < 3 * rhs; q++) mean[q] = 0;
-    for (int q = 0; q < rhs * rhs; q++) energy[q] = 0;
+    for (int q = 0; q < rhs * rhs; q++) energy[q] = faces[q] = 0;
     for (int q = 0; q < rhs; q++) net[q] = 0;
     PLANES(L) ROWS(L) {
-        double M[3 * rhs], C[rhs * rhs], N[rhs];
+        double M[3 * rhs], C[rhs * rhs], E[rhs * rhs], N[rhs];
         memset(M, 0, sizeof M);
         memset(C, 0, sizeof C);
+        memset(E, 0, sizeof E);
         memset(N, 0, sizeof N);
         OWN(L) {
             const int64_t at = place(L, i, j) + k, index[3] = {i, j, k};
@@ -74,8 +76,11 @@ void volumes_flux(const level *L, const double *u, const double *gradient, const
                     G[q] = upper ? upper * step_of(L, u + q * S, g, a, at) : 0;
                     M[a * rhs + q] += 0.5 * (F[q] + G[q]);
                     out[q] += F[q] - G[q];
-                    for (int r = 0; r <= q; r++)
+                    for (int r = 0; r <= q; r++) {
                         C[q * rhs + r] += share * (F[q] * F[r] + 0.5 * (F[q] * G[r] + G[q] * F[r]) + G[q] * G[r]);
+                        if (upper) E[q * rhs + r] += G[q] * G[r] / upper;
+                        if (index[a] == 1 && L->low[a]) E[q * rhs + r] += F[q] * F[r] / lower;
+                    }
                 }
                 if (a == axis && plane) {
                     plane[index[a]] += G[0];
@@ -85,11 +90,14 @@ void volumes_flux(const level *L, const double *u, const double *gradient, const
             for (int q = 0; q < rhs; q++) N[q] += fabs(out[q]);
         }
         for (int q = 0; q < 3 * rhs; q++) mean[q] += M[q];
-        for (int q = 0; q < rhs * rhs; q++) energy[q] += C[q];
+        for (int q = 0; q < rhs * rhs; q++) energy[q] += C[q], faces[q] += E[q];
         for (int q = 0; q < rhs; q++) net[q] += N[q];
     }
     for (int q = 0; q < rhs; q++)
-        for (int r = q + 1; r < rhs; r++) energy[q * rhs + r] = energy[r * rhs + q];
+        for (int r = q + 1; r < rhs; r++) {
+            energy[q * rhs + r] = energy[r * rhs + q];
+            faces[q * rhs + r] = faces[r * rhs + q];
+        }
 }
 
 /* Finite volumes. Derivative of sum_qr weight[q, r] energy[q, r] with respect to every own conductivity, the

@@ -44,7 +44,7 @@ double interfaces(const level *L, double share);
 _ENERGY = """
 void volumes_energy(const level *L, const double *u, const double *gradient, double *energy);
 void volumes_flux(const level *L, const double *u, const double *gradient, const double *source, int32_t axis,
-                  double *mean, double *energy, double *net, double *plane);
+                  double *mean, double *energy, double *net, double *faces, double *plane);
 void volumes_derivative(const level *L, const double *u, const double *gradient, const double *weight,
                         double *derivative);
 void elements_energy(const level *L, const double *u, const double *gradient, const double *weight,

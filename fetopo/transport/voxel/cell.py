@@ -114,11 +114,11 @@ class VoxelCellProblem:
         """
         if self.scheme != "finite volumes":
             raise ValueError("a lower bound needs the scheme 'finite volumes'")
-        mean, energy, net, _ = self.state.fluxes()
+        found = self.state.fluxes()
         flat = 3 - self.grid.dim
-        M: Any = mean[flat:] / self.volume
-        C: Any = energy / self.volume
+        M: Any = found.mean[flat:] / self.volume
+        C: Any = found.complementary / self.volume
         # The exact corrector varies about as much as the discrete one; twice half of that is taken.
-        imbalance = net * self.state.spread() / self.volume
+        imbalance = found.imbalance * self.state.spread() / self.volume
         self.imbalance = self._largest * float(np.max(imbalance))
         return self._largest * flux_bound(M, C, imbalance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,25 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 _INNER = (slice(None), *(slice(1, -1),) * 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Fluxes:
+    """Fluxes of finite volumes, linear along each axis in each voxel; one per right-hand side.
+
+    Attributes:
+        mean: Σ over voxels of flux density · volume, shape (3, rhs).
+        complementary: Σ of density·density/κ · volume for each pair, shape (rhs, rhs).
+        imbalance: Σ |net flux out of a voxel − source|, shape (rhs,).
+        energy: Σ over faces of transmissibility · step · step, as :meth:`State.energy`.
+        planes: flux of the first potential through each plane of faces normal to an axis.
+    """
+
+    mean: Floats
+    complementary: Floats
+    imbalance: Floats
+    energy: Floats
+    planes: Floats
 
 
 class State:
@@ -184,29 +204,30 @@ class State:
         full[self.operator.voxels.own[axis]] = own
         return self.operator.blocks.sum(full)
 
-    def fluxes(self, axis: int = -1) -> tuple[Floats, Floats, Floats, Floats]:
-        """Finite volumes: means, energies, imbalance of fluxes as Raviart–Thomas fields. Collective.
+    def fluxes(self, axis: int = -1) -> Fluxes:
+        """Finite volumes: fluxes read as Raviart–Thomas fields, in one pass. Collective.
 
-        Returns:
-            Σ over voxels of flux density · volume, shape (3, rhs); of |density|²/κ · volume, (rhs, rhs); of
-            |net flux out of a voxel|, (rhs,); and the flux of the first potential through each plane of faces
-            normal to `axis`.
+        Args:
+            axis: of the grid, for `Fluxes.planes`.
         """
-        struct, operator = self.level.struct, self.operator
-        axis += 3 - self.grid.dim if axis >= 0 else 0
-        mean, energy, net = np.zeros((3, self.rhs)), np.zeros((self.rhs, self.rhs)), np.zeros(self.rhs)
+        struct, operator, square = self.level.struct, self.operator, (self.rhs, self.rhs)
+        axis = axis + 3 - self.grid.dim if axis >= 0 else -1
+        mean, net = np.zeros((3, self.rhs)), np.zeros(self.rhs)
+        energy, faces = np.zeros(square), np.zeros(square)
         own = np.zeros(struct.n[max(axis, 0)] + 1)
         _kernels.energy().lib.volumes_flux(
             self._struct, self._pass(self.u), self._pass(self.gradient), self._pass(self.source), axis,
-            self._pass(mean), self._pass(energy), self._pass(net), self._pass(own),
+            self._pass(mean), self._pass(energy), self._pass(net), self._pass(faces), self._pass(own),
         )  # fmt: skip
-        full = np.zeros(operator.voxels.shape[max(axis, 0)] + 1)
+        planes = np.zeros(operator.voxels.shape[max(axis, 0)] + 1)
         start = operator.voxels.own[max(axis, 0)].start
-        full[start + 1 : start + own.size] = own[1:]
+        planes[start + 1 : start + own.size] = own[1:]
         if start == 0:
-            full[0] = own[0]
+            planes[0] = own[0]
         total = operator.blocks.sum
-        return total(mean * operator.sides[:, None]), total(energy), total(net), total(full)
+        return Fluxes(
+            total(mean * operator.sides[:, None]), total(energy), total(net), total(faces), total(planes)
+        )
 
     def spread(self) -> Floats:
         """Largest less smallest potential of each right-hand side where something conducts. Collective."""

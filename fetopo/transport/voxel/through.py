@@ -86,18 +86,20 @@ def through(
     h = state.operator.sides
     length = float(h[at] * state.operator.voxels.shape[at])
     volume = float(np.prod(h * state.operator.voxels.shape))
-    conductivity = float(state.energy()[0, 0]) * length**2 / volume
     inner = (0, *(slice(1, -1),) * 3)
     lower, imbalance = None, 0.0
     if scheme == "finite volumes":
-        mean, energy, net, plane = state.fluxes(axis)
-        M = np.array([[-mean[at, 0] * length / volume]])
-        C = np.array([[energy[0, 0] * length**2 / volume]])
-        imbalance = float(net[0]) * length**2 / volume
+        found = state.fluxes(axis)
+        energy = found.energy
+        M = np.array([[-found.mean[at, 0] * length / volume]])
+        C = np.array([[found.complementary[0, 0] * length**2 / volume]])
+        imbalance = float(found.imbalance[0]) * length**2 / volume
         lower = float(flux_bound(M, C, imbalance)[0, 0])
-        flux: Any = -plane * length**2 / volume
+        flux: Any = -found.planes * length**2 / volume
     else:
+        energy = state.energy()
         flux = -state.layers(axis) * length**2 / volume
+    conductivity = float(energy[0, 0]) * length**2 / volume
     potential = state.u[inner]
     potential = potential.reshape(potential.shape[3 - grid.dim :])
     return Through(conductivity, lower, imbalance, flux, state.iterations, potential)
