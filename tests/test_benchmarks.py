@@ -1,5 +1,6 @@
 """The cheap parts of the voxel benchmarks, on small generated images."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -32,11 +33,12 @@ def test_processes_measure_and_fail():
 def test_cost_counts_what_the_block_does():
     from voxel_processes import MIB, cost
 
+    gc.collect()  # what other tests left would be given back while this one measures
     with cost() as spent:
-        big = np.ones(40 * MIB // 8)
+        big = np.ones(200 * MIB // 8)
         total = sum(float(big.sum()) for _ in range(20))
     assert total > 0
-    assert 39 * MIB < spent.peak - spent.before < 60 * MIB
+    assert 190 * MIB < spent.peak - spent.before < 230 * MIB
     assert 0 < spent.cpu < 10
     with cost() as after:  # the peak starts anew
         del big

@@ -100,6 +100,8 @@ class State:
             reference = self.solver.residual(self.u, self.gradient, self.source)
             # The kernels for masks count on zeros where nothing conducts.
             there = self.conducting() if self.scheme == "finite volumes" else 1.0
+            # Nothing conducts at the fixed faces: the solution is zero, wherever one starts.
+            there = there if reference.any() else 0.0
             np.multiply(start, there, out=self.u[_INNER])
         elif self._started():
             # The tolerance is relative to the load, not to what a good start leaves of it.
