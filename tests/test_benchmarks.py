@@ -1,6 +1,8 @@
 """The cheap parts of the voxel benchmarks, on small generated images."""
 
-import gc
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,19 +32,35 @@ def test_processes_measure_and_fail():
     assert run("no_such_module_at_all:f") == {"absent": "no_such_module_at_all"}
 
 
-def test_cost_counts_what_the_block_does():
-    from voxel_processes import MIB, cost
+MEASURED = """
+import json, sys
+import numpy as np
+from voxel_processes import MIB, cost
 
-    gc.collect()  # what other tests left would be given back while this one measures
-    with cost() as spent:
-        big = np.ones(200 * MIB // 8)
-        total = sum(float(big.sum()) for _ in range(20))
-    assert total > 0
-    assert 190 * MIB < spent.peak - spent.before < 230 * MIB
-    assert 0 < spent.cpu < 10
-    with cost() as after:  # the peak starts anew
-        del big
-    assert after.peak - after.before < MIB
+with cost() as spent:
+    big = np.ones(200 * MIB // 8)
+    total = sum(float(big.sum()) for _ in range(20))
+with cost() as after:  # the peak starts anew
+    del big
+print(json.dumps([total, spent.cpu, (spent.peak - spent.before) / MIB, (after.peak - after.before) / MIB]))
+"""
+
+
+def test_cost_counts_what_the_block_does():
+    """In a process of its own: here the block would be given memory that earlier tests left."""
+    path = os.pathsep.join(sys.path)
+    answer = subprocess.run(
+        [sys.executable, "-c", MEASURED],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    total, cpu, grown, afterwards = json.loads(answer.stdout)
+    assert total == 20 * 200 * 2**20 // 8
+    assert 190 < grown < 230
+    assert 0 < cpu < 10
+    assert afterwards < 1
 
 
 def test_images():

@@ -27,7 +27,7 @@ from fetopo.transport.voxel import VoxelGrid, through
 from fetopo.transport.voxel_enclosure import WORST
 
 #: Relative residuals. Energies are off by their square, fluxes of layers and the lower bound by themselves.
-ELEMENTS_RTOL, FLUX_RTOL = 1e-7, 1e-8
+ELEMENTS_RTOL, FLUX_RTOL = 1e-8, 1e-9
 #: Of finite volumes where their value is what is asked for. What is left unbalanced is taken off the lower
 #: bound, in proportion to the number of voxels along an axis: 0.5 % at 100³, a tenth at 500³.
 VALUE_RTOL = 1e-6
@@ -69,7 +69,7 @@ def on_voxels(
         periodic: per axis, whether opposite faces are one.
         method: "interval" (both schemes), "finite volumes" or "elements".
         solution: whether to give the concentration of the elements on a mesh.
-        rtol: relative residual; default 1e-7 for elements, 1e-8 for finite volumes and 1e-6 where they are
+        rtol: relative residual; default 1e-8 for elements, 1e-9 for finite volumes and 1e-6 where they are
             all that is asked for.
     """
     grid = VoxelGrid(phase.comm, phase.shape, phase.voxel_size, periodic)
@@ -146,7 +146,7 @@ def on_mesh(
 
     Args:
         phase, axis, periodic, solution: as in :func:`on_voxels`.
-        petsc_options: over the defaults, a relative residual of 1e-7.
+        petsc_options: over the defaults, a relative residual of 1e-8.
     """
     comm: Any = phase.comm
     cell = voxel_cell(comm, phase, phases=[1])

@@ -161,7 +161,7 @@ def tortuosity(
             says so.
         solution: whether to keep the concentration of the elements, on a mesh.
         petsc_options: options of the Krylov solver, of which voxels take `ksp_rtol`; the defaults reach a
-            relative residual of 1e-7 for elements, 1e-8 for finite volumes, 1e-6 for these alone.
+            relative residual of 1e-8 for elements, 1e-9 for finite volumes, 1e-6 for these alone.
     Returns:
         One result per axis. Where nothing percolates the diffusivity is 0, τ is infinite, and a warning is
         logged.
