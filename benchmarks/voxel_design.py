@@ -19,9 +19,9 @@ from mpi4py import MPI
 
 from fetopo.design import functionals, problem
 from fetopo.design.adjoint import MeanDensity, TensorFunctional
-from fetopo.design.cell import DESIGN_OPTIONS, VOXEL_TOLERANCE
 from fetopo.design.density import DensityMap, HeavisideProjection, HelmholtzFilter, Interpolation
 from fetopo.design.initial import from_field, start_field
+from fetopo.design.model import DESIGN_OPTIONS, VOXEL_TOLERANCE
 from fetopo.design.voxels import VoxelFilter, VoxelState, VoxelTensorFunctional
 from fetopo.microstructure.mesh import regular_cell
 from fetopo.transport.homogenization import CellProblem
@@ -104,8 +104,8 @@ def run(n: int, iterations: int, rtol: float, mesh: bool) -> Clock:
         objective,
         [problem.Constraint("volume", volume, 0.5)],
         volumes=filter_.volumes,
-        projection=projection,
-        interpolation=kappa,
+        projections=[projection],
+        interpolations=[kappa],
         solvers=[state if not mesh else state.solver],
         options=problem.LoopOptions(stage_iterations=iterations, final_iterations=iterations),
         callbacks=[clock],

@@ -5,7 +5,7 @@ All derivatives are UFL derivative forms, assembled into dual vectors: one numbe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,9 +32,11 @@ _SELF_ADJOINT = 1e-11
 
 
 class Functional(Protocol):
-    """Value and derivative at the present density, once its state (None, or with `solve`) is solved."""
+    """Value and derivative at the present density, once its `states` (objects with `solve`) are solved."""
 
-    state: Any
+    @property
+    def states(self) -> Sequence[Any]: ...
+
     comm: Any
 
     def value(self) -> float: ...
@@ -61,6 +63,7 @@ class FormFunctional:
 
     def __init__(self, J: ufl.Form, rho: fem.Function, state: LinearState | None = None) -> None:
         self.state, self.rho = state, rho
+        self.states: tuple[Any, ...] = () if state is None else (state,)
         self.comm = rho.function_space.mesh.comm
         self._value = fem.form(J)
         self.adjoint_solves = 0
@@ -148,7 +151,7 @@ class TensorFunctional:
     """
 
     def __init__(self, problem: CellProblem, function: Callable[[Any], Any], rho: fem.Function) -> None:
-        self.state, self.rho = problem, rho
+        self.state, self.rho, self.states = problem, rho, (problem,)
         mesh, d = problem.cell.mesh, problem.cell.dim
         self.comm = mesh.comm
         self._function = TensorValue(mesh.comm, function, d)
@@ -181,7 +184,7 @@ class MeanDensity:
         volume: |Y|; default the sum of the volumes.
     """
 
-    state = None
+    states = ()
 
     def __init__(self, density: DensityMap, volumes: Array, volume: float | None = None) -> None:
         self.density, self.comm = density, density.comm
@@ -222,8 +225,8 @@ class ReducedFunctional:
             rho.x.scatter_forward()
         else:
             self.density.forward(m)
-        if self.functional.state is not None:
-            self.functional.state.solve()
+        for state in self.functional.states:
+            state.solve()
         return float(self.functional.value())
 
     def derivative(self) -> Array:

@@ -10,41 +10,26 @@ import numpy as np
 import numpy.typing as npt
 from mpi4py import MPI
 
-from fetopo._mpi import require
-from fetopo.design.adjoint import MeanDensity, TensorFunctional
 from fetopo.design.crisp import Labels, threshold, verify, verify_voxels
-from fetopo.design.density import DensityMap, HeavisideProjection, HelmholtzFilter, Interpolation
 from fetopo.design.goal import Goal, check_design
-from fetopo.design.initial import from_field, start_field
+from fetopo.design.model import CellModel
 from fetopo.design.problem import Callback, Constraint, DesignProblem, DesignResult, LoopOptions
-from fetopo.design.voxels import VoxelFilter, VoxelState, VoxelTensorFunctional
-from fetopo.microstructure.mesh import UnitCell, to_image
+from fetopo.design.voxels import VoxelState
+from fetopo.microstructure.mesh import UnitCell
 from fetopo.transport import materials
 from fetopo.transport.homogenization import CellProblem
 from fetopo.transport.state import PetscOptions
-from fetopo.transport.voxel import VoxelCellProblem, VoxelGrid
+from fetopo.transport.voxel import VoxelGrid
 
 __all__ = [
-    "CellDesign", "Goal", "check_design", "design_cell", "initial_design", "threshold", "verify",
+    "CellDesign", "Goal", "check_design", "design_cell", "threshold", "verify",
     "verify_voxels",
 ]  # fmt: skip
 
 Array = npt.NDArray[np.float64]
 
-#: Conductivity, relative to the better phase, that an insulator has while the design is still grey. The
-#: finished design is solved with the insulator left out.
-VOID_CONTRAST = 1e-3
-
 #: By how much a design for a target tensor may fall short of its volume fraction, relative to it.
 TARGET_SLACK = 0.01
-
-#: Krylov tolerance while designing. The tensor's error is of the order of its square; what asks for more is
-#: that a run takes the same path on any number of ranks.
-DESIGN_OPTIONS: dict[str, Any] = {"ksp_rtol": 1e-10}
-
-#: The same on voxels. There runs with 1e-4 to 1e-10 took the same path to the same crisp structure on 1, 2
-#: and 3 ranks, with densities that differed by 6e-8 and less.
-VOXEL_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -102,18 +87,6 @@ class CellDesign:
         return None if self.crisp_bound is None else self.verified / self.crisp_bound
 
 
-@dataclass(frozen=True)
-class _Pieces:
-    """What a design consists of, on a mesh or on voxels."""
-
-    filter: HelmholtzFilter | VoxelFilter
-    density: DensityMap
-    interpolation: Interpolation
-    problem: CellProblem | VoxelState
-    objective: TensorFunctional | VoxelTensorFunctional
-    solver: Any
-
-
 def design_cell(
     cell: UnitCell | VoxelGrid,
     *,
@@ -152,17 +125,10 @@ def design_cell(
     goal = goal or Goal()
     low, high = float(conductivity[0]), float(conductivity[1])
     check_design(cell.dim, (low, high), volume_fraction, goal)
-    projection = HeavisideProjection()
-    grey = max(low, VOID_CONTRAST * high), high
-    if isinstance(cell, VoxelGrid):
-        if petsc_options:
-            raise ValueError(f"a grid of voxels is solved without PETSc, found options {dict(petsc_options)}")
-        pieces = _on_voxels(cell, filter_radius, projection, grey, law, goal)
-    else:
-        pieces = _on_mesh(cell, filter_radius, projection, grey, law, goal, petsc_options)
-    density, volumes = pieces.density, pieces.filter.volumes
-    comm = density.comm
-    volume = MeanDensity(density, volumes, cell.volume)
+    model = CellModel(cell, filter_radius, petsc_options=petsc_options)
+    state = model.state((low, high), law)
+    objective = model.tensor_functional(state, goal.function())
+    volume = model.mean_density()
     constraints = [Constraint("volume", volume, volume_fraction)]
     if goal.kind == "target":
         # More of the better material always helps a maximum, but a target belongs to one volume fraction.
@@ -170,36 +136,32 @@ def design_cell(
         constraints.append(
             Constraint("least_volume", volume, volume_fraction * (1 - TARGET_SLACK), "at least")
         )
-    m = initial_design(cell, volumes, volume_fraction, start, seed)
     run = DesignProblem(
-        density,
-        pieces.objective,
+        model.density,
+        objective,
         constraints,
-        volumes=volumes,
-        projection=projection,
-        interpolation=pieces.interpolation,
-        solvers=[pieces.solver, *pieces.filter.solvers],
+        volumes=model.volumes,
+        projections=[model.projection],
+        interpolations=model.interpolations,
+        solvers=model.solvers,
         options=options,
         callbacks=callbacks,
     )
-    result = run.run(m)
-    crisp = threshold(result.rho, volumes, comm)
+    result = run.run(model.start(start, volume_fraction, seed))
+    crisp = threshold(result.rho, model.volumes, model.density.comm)
     lower: Array | None = None
-    image: Array | None = None
     labels: Labels | None
     if isinstance(cell, VoxelGrid):
         verified, lower, labels = verify_voxels(cell, crisp, (low, high), refine)
-        image = cell.gather(result.rho.reshape(cell.own_shape))
     else:
         verified, labels = verify(cell, crisp, (low, high), refine)
-        image = None if cell.grid is None else to_image(cell, result.rho)
-    fraction = float(comm.allreduce(float(crisp @ volumes))) / cell.volume
-    tensor = np.array(pieces.problem.tensor)
+    fraction = model.fraction(crisp)
+    tensor = np.array(state.tensor)
     return CellDesign(
         cell,
         result,
-        pieces.problem,
-        image,
+        state,
+        model.image(result.rho),
         tensor,
         crisp,
         labels,
@@ -213,56 +175,3 @@ def design_cell(
         lower,
         None if lower is None or goal.kind == "target" else goal.reached(lower),
     )
-
-
-def _on_mesh(
-    cell: UnitCell,
-    radius: float,
-    projection: HeavisideProjection,
-    conductivity: tuple[float, float],
-    law: Callable[..., Any],
-    goal: Goal,
-    petsc_options: PetscOptions | None,
-) -> _Pieces:
-    interpolation = Interpolation(cell.mesh, *conductivity, law=law)
-    filter_ = HelmholtzFilter(cell.mesh, radius, cell=cell)
-    density = DensityMap(cell.mesh, filter_, projection)
-    kappa = interpolation.ufl(density.rho)
-    problem = CellProblem(cell, kappa, petsc_options=DESIGN_OPTIONS | dict(petsc_options or {}))
-    assert density.rho is not None
-    objective = TensorFunctional(problem, goal.function(), density.rho)
-    return _Pieces(filter_, density, interpolation, problem, objective, problem.solver)
-
-
-def _on_voxels(
-    grid: VoxelGrid,
-    radius: float,
-    projection: HeavisideProjection,
-    conductivity: tuple[float, float],
-    law: Callable[..., Any],
-    goal: Goal,
-) -> _Pieces:
-    interpolation = Interpolation(grid, *conductivity, law=law)
-    filter_ = VoxelFilter(grid, radius)
-    density = DensityMap(grid, filter_, projection)
-    state = VoxelState(VoxelCellProblem(grid, rtol=VOXEL_TOLERANCE), density, interpolation)
-    objective = VoxelTensorFunctional(state, goal.function())
-    return _Pieces(filter_, density, interpolation, state, objective, state)
-
-
-def initial_design(
-    cell: UnitCell | VoxelGrid, volumes: Array, volume_fraction: float, start: Array | str, seed: int
-) -> Array:
-    """First design variables: given, or from a named field."""
-    if isinstance(cell, VoxelGrid):
-        comm, shared = cell.comm, cell.blocks.comm
-    else:
-        comm = shared = cell.mesh.comm
-    if isinstance(start, str):
-        return from_field(start_field(cell, start, seed), volumes, volume_fraction, shared)
-    m = np.asarray(start, dtype=float)
-    message = f"the initial design needs one value per owned cell, found shape {m.shape}"
-    require(comm, m.shape == volumes.shape, message)
-    # Also where every rank has the whole grid and works alone.
-    require(comm, bool(np.all((m >= 0) & (m <= 1))), "the initial design must lie between 0 and 1")
-    return m.copy()

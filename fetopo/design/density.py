@@ -139,25 +139,29 @@ class Interpolation:
 
     Args:
         domain: mesh on which :meth:`ufl` is used, or a grid of voxels, which has no UFL.
-        low, high: conductivities at ρ = 0 and ρ = 1.
+        first, second: conductivities at ρ = 0 and ρ = 1; where the first is the larger, the law goes from
+            the second to the first in 1 − ρ, so that the penalty stays on what conducts.
         penalty: exponent of SIMP or q of RAMP; continuation may set the attribute `penalty`.
         law: function (ρ, low, high, penalty) that works on UFL and on arrays, real and complex.
     Raises:
         ValueError: a conductivity that is not positive and finite (use a small ratio for an insulator while
-            designing; the finished design is solved without it), or low ≥ high.
+            designing; the finished design is solved without it), or both alike.
     """
 
     def __init__(
         self,
         domain: Any,
-        low: float,
-        high: float,
+        first: float,
+        second: float,
         penalty: float = 3.0,
         law: Callable[..., Any] = materials.simp,
     ) -> None:
+        low, high = sorted((float(first), float(second)))
         if not (0 < low < high < np.inf):
-            raise ValueError(f"conductivities must satisfy 0 < low < high, found {low} and {high}")
-        self.low, self.high, self.law = float(low), float(high), law
+            raise ValueError(
+                f"conductivities must be positive, finite and different, found {first} and {second}"
+            )
+        self.low, self.high, self.law, self.reversed = low, high, law, first > second
         self._penalty = float(penalty)
         self._constants: tuple[fem.Constant, ...] = ()
         if not isinstance(domain, VoxelGrid):
@@ -183,16 +187,17 @@ class Interpolation:
         """
         if not self._constants:
             raise TypeError("on a grid of voxels there is no UFL: use forward and vjp")
-        return self.law(rho, *self._constants)
+        return self.law(1 - rho if self.reversed else rho, *self._constants)
 
     def forward(self, rho: Array) -> Array:
         """κ per cell; remembers the point for :meth:`vjp`."""
-        self._rho = rho
-        return np.asarray(self.law(rho, self.low, self.high, self.penalty))
+        self._rho = 1 - rho if self.reversed else rho
+        return np.asarray(self.law(self._rho, self.low, self.high, self.penalty))
 
     def vjp(self, dual: Array) -> Array:
         """Pull a derivative back: κ′(ρ) as known, or by a complex step, exact for any smooth law."""
         slope = materials.SLOPES.get(self.law)
+        dual = -dual if self.reversed else dual
         if slope is not None:
             return np.asarray(dual * slope(self._rho, self.low, self.high, self.penalty))
         h = 1e-30

@@ -154,12 +154,11 @@ class DesignProblem:
     """Minimize a functional of a density under constraints.
 
     Args:
-        density: design variable to density; its steps named `projection` and the `interpolation` follow
-            the continuation.
+        density: design variable to density.
         objective: what to minimize; scaled by its first value.
         constraints: what must hold.
         volumes: volumes of this rank's cells.
-        projection, interpolation: objects whose `beta` and `penalty` the continuation sets, or None.
+        projections, interpolations: objects whose `beta` and `penalty` the continuation sets.
         solvers: linear solvers whose iterations are counted.
         options: see :class:`LoopOptions`.
         callbacks: called after every iteration on every rank.
@@ -172,15 +171,15 @@ class DesignProblem:
         constraints: Sequence[Constraint],
         *,
         volumes: Array,
-        projection: Any | None = None,
-        interpolation: Any | None = None,
+        projections: Sequence[Any] = (),
+        interpolations: Sequence[Any] = (),
         solvers: Sequence[Any] = (),
         options: LoopOptions | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.density, self.objective, self.constraints = density, objective, list(constraints)
         self.comm, self.volumes = density.comm, volumes
-        self.projection, self.interpolation = projection, interpolation
+        self.projections, self.interpolations = list(projections), list(interpolations)
         self.solvers, self.options = list(solvers), options or LoopOptions()
         self.callbacks = list(callbacks)
         #: Records of the present or last run.
@@ -191,7 +190,7 @@ class DesignProblem:
         """Objective, its gradient, scaled constraints and their gradients at m; each state is solved once."""
         self.density.forward(m)
         functionals = [self.objective, *(c.functional for c in self.constraints)]
-        states = {id(f.state): f.state for f in functionals if f.state is not None}
+        states = {id(s): s for f in functionals for s in f.states}
         for state in states.values():
             state.solve()
         value = self.objective.value()
@@ -211,10 +210,10 @@ class DesignProblem:
 
     def set_stage(self, stage: Stage) -> None:
         """Set the penalty and the sharpness of a stage."""
-        if self.projection is not None:
-            self.projection.beta = stage.beta
-        if self.interpolation is not None:
-            self.interpolation.penalty = stage.penalty
+        for projection in self.projections:
+            projection.beta = stage.beta
+        for interpolation in self.interpolations:
+            interpolation.penalty = stage.penalty
 
     def run(self, m: Array) -> DesignResult:
         """Optimize from m, values in [0, 1].

@@ -136,7 +136,7 @@ class VoxelTensorFunctional:
     rho = None
 
     def __init__(self, state: VoxelState, function: Callable[[Any], Any]) -> None:
-        self.state, self.comm = state, state.comm
+        self.state, self.states, self.comm = state, (state,), state.comm
         grid = state.problem.grid
         self._function = TensorValue(grid.comm, function, grid.dim)
 

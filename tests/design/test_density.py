@@ -237,10 +237,24 @@ class TestInterpolation:
             kappa.forward(rho)
         assert own.vjp(np.full(30, 2.0)) == pytest.approx(known.vjp(np.full(30, 2.0)), rel=1e-13)
 
-    @pytest.mark.parametrize(("low", "high"), [(0, 1), (1, 1), (2, 1), (-1, 1), (1, np.inf), (np.nan, 1)])
+    @pytest.mark.parametrize(("low", "high"), [(0, 1), (1, 1), (-1, 1), (1, np.inf), (np.nan, 1)])
     def test_refused(self, comm, law, low, high):
         with pytest.raises(ValueError, match=f"found {low} and {high}"):
             Interpolation(regular_cell(comm, (3, 3)).mesh, low, high, law=law)
+
+    def test_falling(self, comm, law):
+        """Where ρ = 0 conducts, the law is that of 1 − ρ: the penalty stays on the conductor."""
+        cell = regular_cell(comm, (3, 3))
+        rising, falling = (Interpolation(cell.mesh, *c, 2.5, law) for c in ((0.01, 2.0), (2.0, 0.01)))
+        rho, dual = np.linspace(0.01, 0.99, 30), np.linspace(1, 2, 30)
+        assert falling.forward(rho) == pytest.approx(rising.forward(1 - rho), rel=1e-14)
+        assert falling.vjp(dual) == pytest.approx(-rising.vjp(dual), rel=1e-14)
+        assert np.ptp(dual) > 0
+        density = DensityMap(cell.mesh)
+        density.forward(np.full(owned(density.rho).size, 0.3))
+        f = fem.Function(density.rho.function_space)
+        f.interpolate(fem.Expression(falling.ufl(density.rho), interpolation_points(f.function_space)))
+        assert owned(f) == pytest.approx(rising.forward(np.full(owned(f).size, 0.7)), rel=1e-13)
 
 
 class TestMap:

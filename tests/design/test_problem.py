@@ -27,7 +27,7 @@ class Counting:
     """A functional that counts how often it is asked."""
 
     def __init__(self, functional):
-        self.functional, self.state, self.comm = functional, functional.state, functional.comm
+        self.functional, self.states, self.comm = functional, functional.states, functional.comm
         self.values = self.derivatives = 0
 
     def value(self):
@@ -66,8 +66,8 @@ def heat(comm, n=16, options=SHORT, limit=0.4, callbacks=(), more=()):
         Counting(objective),
         [Constraint("volume", Counting(volume), limit), *(make(density, state) for make in more)],
         volumes=filter_.volumes,
-        projection=projection,
-        interpolation=kappa,
+        projections=[projection],
+        interpolations=[kappa],
         solvers=[state.solver, *filter_.solvers],
         options=options,
         callbacks=callbacks,
@@ -185,7 +185,7 @@ class TestEvaluate:
 
         problem, m = heat(comm, more=[hottest])
         value, gradient, g, jacobian = problem.evaluate(m)
-        assert problem.objective.state.solves == 1
+        assert problem.objective.states[0].solves == 1
         assert problem.objective.values == problem.objective.derivatives == 1
         assert gradient.shape == m.shape
         assert g.shape == (2,)

@@ -260,8 +260,8 @@ class TestLoop:
                 Constraint("across", across, 0.2, "at least"),
             ],
             volumes=filter_.volumes,
-            projection=projection,
-            interpolation=kappa,
+            projections=[projection],
+            interpolations=[kappa],
             solvers=[state, *filter_.solvers],
             options=LoopOptions(
                 stages=(Stage(3.0, 1.0), Stage(3.0, 8.0)), stage_iterations=20, final_iterations=60
