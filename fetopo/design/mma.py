@@ -7,6 +7,7 @@ per constraint, so all that crosses ranks are sums of length m and m²: nothing 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from mpi4py import MPI
 
 from fetopo._compile import compiled
 from fetopo._mpi import require
+from fetopo.design.optimizers import Evaluate
 
 Array = npt.NDArray[np.float64]
 
@@ -95,14 +97,21 @@ class MMA:
         self._low: Array = np.empty(0)
         self._upp: Array = np.empty(0)
 
-    def step(self, x: Array, df0: Array, f: Array, df: Array) -> Array:
-        """The next iterate.
+    #: Values at other points are not asked for.
+    needs_evaluate = False
+
+    def step(
+        self, x: Array, f0: Any, df0: Array, f: Array, df: Array, evaluate: Evaluate | None = None
+    ) -> Array:
+        """The next iterate. Collective.
 
         Args:
             x: this rank's variables, shape (n,).
+            f0: value of the objective; only its slope matters here.
             df0: gradient of the objective, shape (n,).
             f: values of the constraints, shape (m,), the same on every rank.
             df: their gradients, shape (m, n).
+            evaluate: not used.
         Returns:
             New variables, shape (n,).
         Raises:
@@ -116,6 +125,20 @@ class MMA:
         self.multipliers = subproblem.solve()
         self._previous = [x.copy(), *self._previous[:1]]
         return subproblem.primal(self.multipliers)
+
+    def state(self) -> dict[str, Any]:
+        """Points before, asymptotes and multipliers, see :class:`fetopo.design.optimizers.Optimizer`."""
+        state: dict[str, Any] = {"steps": len(self._previous), "multipliers": self.multipliers.copy()}
+        if self._previous:
+            state |= {"x_low": self._low.copy(), "x_upp": self._upp.copy()}
+        return state | {f"x_previous_{i}": x.copy() for i, x in enumerate(self._previous)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state`."""
+        self.multipliers = np.array(state["multipliers"], dtype=float)
+        self._previous = [np.array(state[f"x_previous_{i}"]) for i in range(int(state["steps"]))]
+        if self._previous:
+            self._low, self._upp = np.array(state["x_low"]), np.array(state["x_upp"])
 
     def _move_asymptotes(self, x: Array) -> None:
         o, span = self.options, self.upper - self.lower

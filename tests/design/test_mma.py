@@ -24,8 +24,8 @@ def minimize(comm, functions, x, lower, upper, *, steps=60, options=None):
     optimizer = MMA(comm, lower[here], upper[here], options)
     x = np.array(x, dtype=float)
     for _ in range(steps):
-        _, df0, f, df = functions(x)
-        mine = optimizer.step(x[here], df0[here], f, np.atleast_2d(df)[:, here])
+        f0, df0, f, df = functions(x)
+        mine = optimizer.step(x[here], f0, df0[here], f, np.atleast_2d(df)[:, here])
         assert mine.shape == x[here].shape
         x = np.concatenate(comm.allgather(mine))
         assert (x >= lower).all()
@@ -120,9 +120,9 @@ class TestKnownOptima:
         x = np.full(t.size, 0.5)
         for _ in range(3):
             f = np.array([comm.allreduce(x.sum()) / n / 0.5 - 1])
-            arguments = (x, w * (x - t) * 5 / n, f, np.full((1, t.size), 2.0 / n))
-            new = optimizer.step(*arguments)
-            subproblem = _Subproblem(optimizer, *arguments)
+            arguments = (w * (x - t) * 5 / n, f, np.full((1, t.size), 2.0 / n))
+            new = optimizer.step(x, 0.0, *arguments)
+            subproblem = _Subproblem(optimizer, x, *arguments)
             root = brentq(lambda lam: subproblem._dual(np.array([lam]))[1][0], 1e-9, 10, xtol=1e-15)  # noqa: B023
             assert optimizer.multipliers[0] == pytest.approx(root, rel=1e-9)
             x = new
@@ -149,10 +149,10 @@ class TestRanks:
         whole = MMA(MPI.COMM_SELF, lower, upper)
         a, b = np.array(x, dtype=float), np.array(x, dtype=float)
         for _ in range(steps):
-            _, df0, f, df = functions(a)
-            a = np.concatenate(comm.allgather(spread.step(a[here], df0[here], f, df[:, here])))
-            _, df0, f, df = functions(b)
-            b = whole.step(b, df0, f, df)
+            f0, df0, f, df = functions(a)
+            a = np.concatenate(comm.allgather(spread.step(a[here], f0, df0[here], f, df[:, here])))
+            f0, df0, f, df = functions(b)
+            b = whole.step(b, f0, df0, f, df)
             assert np.abs(a - b).max() < 1e-9 * np.abs(b).max()
             assert spread.multipliers == pytest.approx(whole.multipliers, rel=1e-6, abs=1e-9)
 
@@ -179,8 +179,8 @@ class TestRanks:
         optimizer = MMA(comm, np.ones(5)[here], np.full(5, 10.0)[here])
         x = np.full(5, 5.0)
         for _ in range(40):
-            _, df0, f, df = cantilever(x)
-            x = comm.bcast(optimizer.step(x[here], df0[here], f, df[:, here]))
+            f0, df0, f, df = cantilever(x)
+            x = comm.bcast(optimizer.step(x[here], f0, df0[here], f, df[:, here]))
         assert cantilever(x)[0] == pytest.approx(1.33996, abs=1e-5)
 
 
@@ -188,7 +188,7 @@ class TestAsymptotes:
     def test_move_limit(self, comm):
         for move in (0.05, 0.2):
             optimizer = MMA(comm, np.zeros(3), np.full(3, 2.0), MMAOptions(move=move, asyinit=0.5))
-            new = optimizer.step(np.ones(3), np.ones(3), np.zeros(0), np.zeros((0, 3)))
+            new = optimizer.step(np.ones(3), 0.0, np.ones(3), np.zeros(0), np.zeros((0, 3)))
             assert new == pytest.approx(np.full(3, 1 - 2 * move))
 
     def test_widen_on_a_straight_way_and_narrow_on_oscillation(self, comm):
@@ -197,7 +197,7 @@ class TestAsymptotes:
             optimizer = MMA(comm, np.zeros(1), np.ones(1), options)
             for x in path:
                 point = np.array([x])
-                optimizer.step(point, np.ones(1), np.zeros(0), np.zeros((0, 1)))
+                optimizer.step(point, 0.0, np.ones(1), np.zeros(0), np.zeros((0, 1)))
             assert optimizer._upp - point == pytest.approx([factor * options.asyinit])
             assert point - optimizer._low == pytest.approx([factor * options.asyinit])
 
@@ -206,7 +206,7 @@ class TestAsymptotes:
         optimizer = MMA(comm, np.zeros(2), np.ones(2), options)
         for k in range(12):
             x = np.array([0.3 + 0.01 * k, 0.5 + 0.01 * (-1) ** k])
-            optimizer.step(x, np.ones(2), np.zeros(0), np.zeros((0, 2)))
+            optimizer.step(x, 0.0, np.ones(2), np.zeros(0), np.zeros((0, 2)))
         assert optimizer._upp - x == pytest.approx([0.25, 0.15])
 
     @pytest.mark.parametrize("asymin", [1e-2, 1e-4])
@@ -226,7 +226,7 @@ class TestRefused:
         if comm.rank == comm.size - 1:
             gradient[1] = np.nan
         with pytest.raises(ValueError, match="not finite"):
-            optimizer.step(np.full(3, 0.5), gradient, np.array([0.0]), np.ones((1, 3)))
+            optimizer.step(np.full(3, 0.5), 0.0, gradient, np.array([0.0]), np.ones((1, 3)))
         assert comm.allreduce(1) == comm.size
 
     @pytest.mark.parametrize("where", ["f", "df"])
@@ -235,7 +235,7 @@ class TestRefused:
         f, df = np.array([0.0]), np.ones((1, 3))
         (f if where == "f" else df[0])[0] = np.inf
         with pytest.raises(ValueError, match="not finite"):
-            optimizer.step(np.full(3, 0.5), np.ones(3), f, df)
+            optimizer.step(np.full(3, 0.5), 0.0, np.ones(3), f, df)
 
     def test_bounds_on_one_rank(self, comm):
         upper = np.ones(3)
