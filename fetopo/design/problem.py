@@ -238,7 +238,7 @@ class DesignProblem:
                 value, gradient, g, jacobian = self.evaluate(m)
                 scale = scale or abs(value) or 1.0
                 grey = self.grey_level()
-                new: Array = optimizer.step(m, gradient * (1 / scale), g, jacobian)
+                new: Array = optimizer.step(m, value / scale, gradient * (1 / scale), g, jacobian)
                 change = float(self.comm.allreduce(float(np.abs(new - m).max(initial=0.0)), op=MPI.MAX))
                 m = new
                 objectives.append(value)
