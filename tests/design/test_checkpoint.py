@@ -1,6 +1,14 @@
 """Checkpoints: resumed runs follow uninterrupted ones, on other ranks, on finer meshes, after kills."""
 
+import json
 import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,10 +82,9 @@ def shared(comm, tmp_path):
     return comm.bcast(tmp_path)
 
 
-@pytest.mark.mpi
 class TestResume:
-    @pytest.mark.parametrize("kind", ["voxel", "mesh"])
-    @pytest.mark.parametrize("stop", [7, 16])
+    @pytest.mark.mpi
+    @pytest.mark.parametrize(("kind", "stop"), [("voxel", 7), ("mesh", 16)])
     def test_follows_the_uninterrupted_run(self, comm, shared, kind, stop):
         whole = design(comm, kind)
         assert len(whole.result.history) > 16
@@ -98,6 +105,7 @@ class TestResume:
         interrupted(comm, shared, kind, 11, options=options)
         agree(whole, design(comm, kind, Checkpoint(shared, resume=True), options=options), 1e-8)
 
+    @pytest.mark.mpi
     @pytest.mark.parametrize("kind", ["voxel", "mesh"])
     def test_on_other_ranks(self, comm, alone, shared, kind):
         """What all ranks wrote goes on on one, and the other way round."""
@@ -126,29 +134,21 @@ class TestResume:
         more = design(comm, "voxel", Checkpoint(shared, resume=True), options=longer)
         agree(design(comm, "voxel", options=longer), more, 1e-8)
 
-    def test_onto_a_finer_mesh(self, comm, shared, caplog):
-        for kind in ("voxel", "mesh"):
-            directory = shared / kind
-            coarse = design(comm, kind, Checkpoint(directory))
-            seen = []
-            with caplog.at_level(logging.WARNING, logger="fetopo"):
-                fine = design(
-                    comm,
-                    kind,
-                    Checkpoint(directory, resume=True),
-                    shape=(32, 24),
-                    filter_radius=0.15,
-                    records=seen,
-                )
-            if comm.rank == 0:
-                assert "192 cells, this run 768: design interpolated" in caplog.text
-            assert fine.result.rho.size > coarse.result.rho.size
-            assert fine.result.grey_level < 0.01 or not fine.result.converged
-            # It starts where the other ended, which is far better than the start.
-            assert seen[0].iteration == len(coarse.result.history) + 1
-            assert seen[0].stage == coarse.result.history[-1].stage
-            assert seen[0].objective < 0.7 * coarse.result.history[0].objective
-            assert len(seen) < len(coarse.result.history)
+    @pytest.mark.mpi
+    @pytest.mark.parametrize("kind", ["voxel", "mesh"])
+    def test_onto_a_finer_mesh(self, comm, shared, caplog, kind):
+        coarse, seen = design(comm, kind, Checkpoint(shared)), []
+        with caplog.at_level(logging.WARNING, logger="fetopo"):
+            again = Checkpoint(shared, resume=True)
+            fine = design(comm, kind, again, shape=(32, 24), filter_radius=0.15, records=seen)
+        if comm.rank == 0:
+            assert "192 cells, this run 768: design interpolated" in caplog.text
+        assert fine.result.rho.size > coarse.result.rho.size
+        # It starts where the other ended, which is far better than the start.
+        assert seen[0].iteration == len(coarse.result.history) + 1
+        assert seen[0].beta == coarse.result.history[-1].beta
+        assert seen[0].objective < 0.7 * coarse.result.history[0].objective
+        assert len(seen) < len(coarse.result.history)
 
     def test_without_a_checkpoint_starts_from_the_beginning(self, comm, shared, caplog):
         with caplog.at_level(logging.WARNING, logger="fetopo"):
@@ -166,7 +166,6 @@ class TestResume:
         assert list(shared.iterdir()) == []
 
 
-@pytest.mark.mpi
 class TestRefused:
     """One sentence, on every rank, before any iteration."""
 
@@ -203,7 +202,8 @@ class TestRefused:
                 checkpoint=Checkpoint(shared, resume=True),
             )
 
-    @pytest.mark.parametrize("damage", ["cut", "flip", "missing", "manifest", "format"])
+    @pytest.mark.mpi
+    @pytest.mark.parametrize("damage", ["flip", "missing", "manifest", "format"])
     def test_damaged(self, comm, shared, damage, caplog):
         interrupted(comm, shared, "voxel", 8)
         newest, before = shared / "00000006", shared / "00000003"
@@ -323,3 +323,104 @@ class TestTransfer:
         assert _transfer.same_cells(distance, 1.0)
         assert _transfer.pick(files.__getitem__, 4, place, "m", 1).size == 0
         assert _transfer.interpolate(files.__getitem__, 4, nothing, "m", 1).size == 0
+
+
+#: A run in a process of its own; the test's directory, the checkpoint's and the interval are its arguments.
+SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from mpi4py import MPI
+from test_checkpoint import design
+from fetopo.design.checkpoint import Checkpoint
+design(MPI.COMM_WORLD, "voxel", Checkpoint(sys.argv[2], every=1))
+"""
+
+
+def start(command):
+    """A process that can be killed with all its children."""
+    return subprocess.Popen(
+        list(map(str, command)),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_within(process, directory, seconds):
+    """SIGKILL so long after the first checkpoint; returns whether the run was still going on."""
+    deadline = time.monotonic() + 120
+    while not (directory / "00000001").is_dir() and process.poll() is None:
+        assert time.monotonic() < deadline, "no checkpoint in two minutes"
+        time.sleep(0.002)
+    time.sleep(seconds)
+    alive = process.poll() is None
+    if alive:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert alive or process.returncode == 0, process.stderr.read()
+    process.stderr.close()
+    return alive
+
+
+@pytest.mark.slow
+class TestKilled:
+    """SIGKILL at random moments; every resume ends where the uninterrupted run does."""
+
+    def command(self, directory, ranks=1):
+        launch = ["mpirun", "-n", ranks] if ranks > 1 else []
+        return [*launch, sys.executable, "-c", SCRIPT, Path(__file__).parent, directory]
+
+    def test_at_ten_moments(self, comm, tmp_path):
+        began = time.monotonic()
+        whole = design(comm, "voxel", Checkpoint(tmp_path / "whole", every=1))
+        takes = time.monotonic() - began
+        rng, killed = np.random.default_rng(6), 0
+        for k in range(10):
+            directory = tmp_path / str(k)
+            killed += kill_within(start(self.command(directory)), directory, rng.uniform(0, 0.8 * takes))
+            again = design(comm, "voxel", Checkpoint(directory, every=1, resume=True))
+            agree(whole, again, 1e-8)
+        assert killed >= 5
+
+    @pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+    def test_on_two_ranks(self, comm, tmp_path):
+        """What two killed ranks leave goes on on one."""
+        directory = tmp_path / "checkpoint"
+        kill_within(start(self.command(directory, ranks=2)), directory, 0.1)
+        whole = design(comm, "voxel")
+        again = design(comm, "voxel", Checkpoint(directory, resume=True))
+        assert again.result.objective == pytest.approx(whole.result.objective, rel=1e-6)
+        assert len(again.result.history) == len(whole.result.history)
+
+    def test_command_line(self, tmp_path):
+        case = tmp_path / "case.toml"
+        case.write_text(
+            'discretization = "voxel"\n[cell]\nshape = [32, 32]\n[material]\nconductivity = [0.01, 1.0]\n'
+            'volume_fraction = 0.5\n[objective]\nmaximize = "isotropic"\n'
+        )
+        command = [sys.executable, "-m", "fetopo.cli", "design", case, "--no-pictures", "--output"]
+        one = tmp_path / "one"
+        process = start([*command, one, "--checkpoint-every", 1])
+        assert kill_within(process, one / "checkpoint", 0.2)
+        assert not (one / "result.json").exists()
+        refused = start([*command, one])
+        assert "holds a run that did not end" in refused.communicate()[1]
+        assert refused.returncode == 2
+        changed = tmp_path / "changed.toml"
+        changed.write_text(case.read_text().replace("volume_fraction = 0.5", "volume_fraction = 0.4"))
+        command[4] = changed
+        refused = start([*command, one, "--resume"])
+        assert "volume fraction was 0.5, now it is 0.4" in refused.communicate()[1]
+        assert refused.returncode == 2
+        command[4] = case
+        for where, options in ((one, ["--resume"]), (tmp_path / "two", [])):
+            process = start([*command, where, *options])
+            _, errors = process.communicate()
+            assert process.returncode == 0, errors
+            if options:
+                assert "going on after iteration" in errors
+        first, second = (json.loads((tmp_path / n / "result.json").read_text()) for n in ("one", "two"))
+        assert first["objective"] == pytest.approx(second["objective"], rel=1e-8)
+        assert first["iterations"] == second["iterations"]
+        assert first["verified"] == second["verified"]
