@@ -78,7 +78,13 @@ class HelmholtzFilter:
         self._to_cells = fem.form(self._nodes * q * dx)
         self._solver = LinearSolver(a, petsc_options=petsc_options or FILTER_OPTIONS)
         self._solver.assemble()
+        self._solver.name = "filter"
         self.solvers.append(self._solver)
+
+    @property
+    def guesses(self) -> list[Array]:
+        """Where the next solve starts, as views of this rank's values."""
+        return [self._last.x.array] if self.radius > 0 else []
 
     def _apply(self, values: Array, guess: fem.Function | None) -> Array:
         """BᵀK⁻¹B, which is its own transpose; `guess` is where the solver starts and gets the solution."""
@@ -214,7 +220,7 @@ class DensityMap:
     """
 
     def __init__(self, domain: Any, *steps: Any) -> None:
-        self.steps = steps
+        self.steps, self.domain = steps, domain
         self.rho: fem.Function | None = None
         #: Communicator over which the values are distributed.
         self.comm = domain.blocks.comm if isinstance(domain, VoxelGrid) else domain.comm

@@ -44,14 +44,19 @@ class VoxelFilter:
         self.grid, self.radius = grid, float(radius)
         self.volumes: Array = np.full(int(np.prod(grid.own_shape)), float(np.prod(grid.voxel_size)))
         self.solvers: list[Any] = []
+        #: Krylov iterations of all solves so far.
+        self.iterations = 0
+        self.name = "filter"
         if radius > 0:
             self._solver = ScreenedPoisson(grid, radius / (2 * 3**0.5))
-            self.solvers.append(self._solver)
+            self.solvers.append(self)
 
     def _apply(self, values: Array) -> Array:
         if self.radius == 0:
             return values.copy()
-        return np.asarray(self._solver.solve(values.reshape(self.grid.own_shape))).reshape(-1)
+        result = np.asarray(self._solver.solve(values.reshape(self.grid.own_shape))).reshape(-1)
+        self.iterations += int(self._solver.iterations)
+        return result
 
     def forward(self, x: Array) -> Array:
         """Filtered values x̃ = (1 + r²L)⁻¹ x."""
@@ -77,6 +82,21 @@ class VoxelState:
         self._kappa: Array = np.zeros(0)
         #: Krylov iterations of all solves so far.
         self.iterations = 0
+        self.name = "state"
+
+    @property
+    def tolerance(self) -> float:
+        """Relative tolerance of the solver; may be set."""
+        return float(self.problem.rtol)
+
+    @tolerance.setter
+    def tolerance(self, rtol: float) -> None:
+        self.problem.rtol = rtol
+
+    @property
+    def guesses(self) -> list[Array]:
+        """Where the next solve starts, as views of this rank's values."""
+        return [self.problem.state.u]
 
     @property
     def tensor(self) -> Array:
