@@ -19,6 +19,7 @@ from dolfinx import fem
 
 from fetopo.microstructure.mesh import UnitCell
 from fetopo.transport import materials
+from fetopo.transport.assembly import form
 from fetopo.transport.periodic import periodic_space
 from fetopo.transport.quadrature import measure
 from fetopo.transport.state import LinearSolver, PetscOptions, assemble_dual, owned
@@ -60,7 +61,7 @@ class HelmholtzFilter:
         self.radius = float(radius)
         Q = fem.functionspace(mesh, ("DG", 0))
         self._cells = fem.Function(Q)
-        self.volumes = owned(assemble_dual(fem.form(ufl.TestFunction(Q) * measure(mesh, 0, cell)))).copy()
+        self.volumes = owned(assemble_dual(form(ufl.TestFunction(Q) * measure(mesh, 0, cell)))).copy()
         #: Linear solvers it uses, for whoever counts iterations.
         self.solvers: list[LinearSolver] = []
         if radius == 0:
@@ -74,8 +75,8 @@ class HelmholtzFilter:
         dx = measure(mesh, 1, cell)
         self._nodes = fem.Function(V)
         self._last = fem.Function(V)
-        self._to_nodes = fem.form(self._cells * v * dx)
-        self._to_cells = fem.form(self._nodes * q * dx)
+        self._to_nodes = form(self._cells * v * dx)
+        self._to_cells = form(self._nodes * q * dx)
         self._solver = LinearSolver(a, petsc_options=petsc_options or FILTER_OPTIONS)
         self._solver.assemble()
         self.solvers.append(self._solver)
