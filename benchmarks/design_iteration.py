@@ -9,8 +9,8 @@ second. Every code takes the same steps of optimality criteria, which are not co
 beside them. Krylov tolerance 1e-5 everywhere, for the filter too.
 
 - fetopo: multigrid of the grid, warm starts. "algebraic" is the same without the grid, as on any mesh.
-- plain: LinearProblem's steps with DOLFINx's flags, conjugate gradients with hypre's or GAMG's defaults; forms,
-  matrices and solvers made anew in every iteration, for the filter too (where LinearProblem's default, LU,
+- plain: LinearProblem's steps with DOLFINx's flags, conjugate gradients with hypre's or GAMG's defaults;
+  forms, matrices and solvers anew in every iteration, for the filter too (where LinearProblem's default, LU,
   would take minutes and gigabytes in 3D).
 - pyMOTO: its example's chain; only the whole is known. `fetopo voxels` has no mesh.
 """

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import ufl
-from dolfinx import fem
+from dolfinx import fem, la
 from dolfinx.fem import petsc as fem_petsc
 from petsc4py import PETSc
 
@@ -96,3 +98,36 @@ class Matrix:
         self.petsc.assemble()
         # What PETSc derives from the values is out of date; it did not see them change.
         self.petsc.stateIncrease()
+
+
+class Pairing:
+    """The matrix B of a bilinear form between two scalar spaces, kept for products with it and its transpose.
+
+    Args:
+        a: form with the columns' space as trial and the rows' as test function; its coefficients are those
+            of now.
+    """
+
+    def __init__(self, a: ufl.Form) -> None:
+        compiled = form(a)
+        self._kept = fem.create_matrix(compiled)
+        fem.assemble_matrix(self._kept, compiled)
+        # What this rank's cells give, rows of ghosts included: vectors are summed instead.
+        self._matrix = self._kept.to_scipy(ghosted=True)
+        self._transposed = self._matrix.T
+        self._rows = compiled.function_spaces[0].dofmap.index_map
+        columns = compiled.function_spaces[1].dofmap.index_map
+        self._local = columns.size_local + columns.num_ghosts
+
+    def times(self, x: npt.NDArray[np.float64]) -> la.Vector:
+        """B x, owned entries complete, for the local values of a function. Collective."""
+        b = la.vector(self._rows, 1)
+        full = np.zeros(self._matrix.shape[1])
+        full[: self._local] = x
+        b.array[:] = self._matrix @ full
+        b.scatter_reverse(la.InsertMode.add)
+        return b
+
+    def transposed_times(self, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """What this rank's cells give to Bᵀ y, for the local values of a function, ghosts up to date."""
+        return np.asarray((self._transposed @ y)[: self._local])
