@@ -103,9 +103,7 @@ class FormFunctional:
         if not self._needs_state:
             return 0.0
         assert self.state is not None
-        residual = assemble_dual(self._residual)
-        zero_on_boundary(residual, self.state.bcs)
-        return -float(self.comm.allreduce(float(owned(residual) @ owned(self.adjoint))))
+        return float(self.comm.allreduce(float(owned(self.state.load()) @ owned(self.adjoint))))
 
     @property
     def guesses(self) -> list[Array]:
@@ -171,7 +169,7 @@ class TensorFunctional:
         self.state, self.rho, self.states = problem, rho, (problem,)
         mesh, d = problem.cell.mesh, problem.cell.dim
         self.comm = mesh.comm
-        self._function = TensorValue(mesh.comm, function, d)
+        self.function = TensorValue(mesh.comm, function, d)
         self._weight = fem.Constant(mesh, np.eye(d))
         fields = problem.local_fields()
         energy = sum(
@@ -184,11 +182,11 @@ class TensorFunctional:
 
     def value(self) -> float:
         """J(D) at the present tensor."""
-        return self._function.value(self.state.tensor)
+        return self.function.value(self.state.tensor)
 
     def derivative(self) -> Array:
         """dJ/dρ as a dual vector over owned cells."""
-        self._weight.value = self._function.derivative(self.state.tensor)
+        self._weight.value = self.function.derivative(self.state.tensor)
         return owned(assemble_dual(self._derivative)) / self.state.cell.volume
 
 
