@@ -87,7 +87,7 @@ class HeatState(LinearState):
         petsc_options: of the solver.
     Attributes:
         case: as given.
-        load: the right-hand side with v = T.
+        work: the right-hand side with v = T.
     Raises:
         ValueError: a part of the boundary that does not exist, or that has two conditions.
     """
