@@ -94,6 +94,24 @@ class FormFunctional:
             self._solve_adjoint()
         return owned(assemble_dual(self._derivative)).copy()
 
+    def correction(self) -> float:
+        """−λᵀF(u): what the residual that the state solver left does to J, to first order.
+
+        J of the exact state is J(u) − λᵀF(u) up to the product of the errors of u and of λ, those of the last
+        :meth:`derivative`. Zero without a state. Collective.
+        """
+        if not self._needs_state:
+            return 0.0
+        assert self.state is not None
+        residual = assemble_dual(self._residual)
+        zero_on_boundary(residual, self.state.bcs)
+        return -float(self.comm.allreduce(float(owned(residual) @ owned(self.adjoint))))
+
+    @property
+    def guesses(self) -> list[Array]:
+        """Where the next adjoint solve starts, as views of this rank's values."""
+        return [self.adjoint.x.array] if self._needs_state else []
+
     def _solve_adjoint(self) -> None:
         state = self.state
         assert state is not None
@@ -112,6 +130,7 @@ class FormFunctional:
                 )
             solver = self._transposed
             solver.assemble()
+            solver.set_tolerance(state.tolerance)
         solver.solve(source, self.adjoint)
         self.adjoint_solves += 1
 

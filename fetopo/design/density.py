@@ -142,7 +142,7 @@ class DensityMap:
     """
 
     def __init__(self, domain: Any, *steps: Any) -> None:
-        self.steps = steps
+        self.steps, self.domain = steps, domain
         self.rho: fem.Function | None = None
         #: Communicator over which the values are distributed.
         self.comm = domain.blocks.comm if isinstance(domain, VoxelGrid) else domain.comm

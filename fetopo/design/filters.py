@@ -115,7 +115,13 @@ class HelmholtzFilter:
         self._to_cells = fem.form(self._nodes * q * dx)
         self._solver = LinearSolver(a, petsc_options=petsc_options or FILTER_OPTIONS)
         self._solver.assemble()
+        self._solver.name = "filter"
         self.solvers.append(self._solver)
+
+    @property
+    def guesses(self) -> list[Array]:
+        """Where the next solve starts, as views of this rank's values."""
+        return [self._last.x.array] if self.radius > 0 else []
 
     def _apply(self, values: Array, guess: fem.Function | None) -> Array:
         """BᵀK⁻¹B, which is its own transpose; `guess` is where the solver starts and gets the solution."""
@@ -180,14 +186,19 @@ class VoxelFilter:
         length = _boundary_length(boundary, boundary_length, self.radius, not all(grid.periodic))
         self.volumes: Array = np.full(int(np.prod(grid.own_shape)), float(np.prod(grid.voxel_size)))
         self.solvers: list[Any] = []
+        #: Krylov iterations of all solves so far.
+        self.iterations = 0
+        self.name = "filter"
         if radius > 0:
             self._solver = ScreenedPoisson(grid, radius / (2 * 3**0.5), wall_length=length)
-            self.solvers.append(self._solver)
+            self.solvers.append(self)
 
     def _apply(self, values: Array) -> Array:
         if self.radius == 0:
             return values.copy()
-        return np.asarray(self._solver.solve(values.reshape(self.grid.own_shape))).reshape(-1)
+        result = np.asarray(self._solver.solve(values.reshape(self.grid.own_shape))).reshape(-1)
+        self.iterations += int(self._solver.iterations)
+        return result
 
     def forward(self, x: Array) -> Array:
         """Filtered values x̃ = (1 + r²L)⁻¹ x."""

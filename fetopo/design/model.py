@@ -148,6 +148,7 @@ class CellModel:
             interpolation = Interpolation(self.cell.mesh, first, second, law=law)
             kappa = interpolation.ufl(self.density.rho)
             state = CellProblem(self.cell, kappa, petsc_options=self._options)
+            state.solver.name = "state"
             self.solvers.append(state.solver)
         self.interpolations.append(interpolation)
         return state

@@ -37,6 +37,21 @@ class VoxelState:
         self._kappa: Array = np.zeros(0)
         #: Krylov iterations of all solves so far.
         self.iterations = 0
+        self.name = "state"
+
+    @property
+    def tolerance(self) -> float:
+        """Relative tolerance of the solver; may be set."""
+        return float(self.problem.rtol)
+
+    @tolerance.setter
+    def tolerance(self, rtol: float) -> None:
+        self.problem.rtol = rtol
+
+    @property
+    def guesses(self) -> list[Array]:
+        """Where the next solve starts, as views of this rank's values."""
+        return [self.problem.state.u]
 
     @property
     def tensor(self) -> Array:
