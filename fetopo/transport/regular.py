@@ -324,6 +324,8 @@ class GridMultigrid:
     def __init__(self, problem: Conduction) -> None:
         cell, d = problem.cell, problem.cell.dim
         comm = cell.mesh.comm
+        #: Whether the potential is given on parts of faces.
+        self.contacts = bool(problem.contacts)
         layers, grid = _layered(problem)
         given = np.array(problem.fixed) | (layers > 0)
         self.operator = Operator(grid, "elements", fixed=[(bool(a), bool(b)) for a, b in given])

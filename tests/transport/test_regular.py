@@ -33,6 +33,10 @@ WALLS = {
 }
 
 
+#: The grid's multigrid for the smallest problems too.
+GRID = {(2, False): 0, (2, True): 0, (3, False): 0, (3, True): 0}
+
+
 def problem(comm, dim, walls, n=7, cells=None):
     """Cell of uneven voxels, form and conditions; two phases of contrast 1000."""
     cell = regular_cell(comm, (n, n + 2, n - 1)[:dim], lengths=[1.0, 1.5, 0.8][:dim], cell_type=cells)
@@ -154,8 +158,8 @@ class TestConductivity:
 @pytest.mark.parametrize("walls", ["periodic", "closed", *WALLS])
 def test_same_solution(comm, monkeypatch, dim, walls):
     """The assembled system is solved to the tolerance, in few iterations."""
-    monkeypatch.setattr(solvers, "GRID_FROM", {2: 0, 3: 0})
-    cell, V, bcs, _, a = problem(comm, dim, walls, n=14 if dim == 2 else 9)
+    monkeypatch.setattr(solvers, "GRID_FROM", GRID)
+    cell, V, bcs, _, a = problem(comm, dim, walls, n=14 if dim == 2 else 13)
     one = None
     if not bcs:
         one = fem.Function(V)
@@ -187,7 +191,7 @@ def test_same_solution(comm, monkeypatch, dim, walls):
 
 @pytest.mark.mpi
 def test_cycle_is_symmetric_and_scales(comm):
-    cell, _, bcs, _, a = problem(comm, 3, "first", n=9)
+    cell, _, bcs, _, a = problem(comm, 3, "first", n=13)
     found = recognise(a, bcs, cell)
     grid = GridMultigrid(found)
     grid.update()
@@ -221,8 +225,8 @@ def test_cell_problem(comm, monkeypatch):
     for boundary in ("periodic", "linear", "mixed"):
         tensors = []
         for limit in (0, 10**9):
-            monkeypatch.setattr(solvers, "GRID_FROM", {2: limit, 3: limit})
-            cell, _, _, kappa, _ = problem(comm, 3, "closed", n=8)
+            monkeypatch.setattr(solvers, "GRID_FROM", dict.fromkeys(GRID, limit))
+            cell, _, _, kappa, _ = problem(comm, 3, "closed", n=13)
             cells = CellProblem(cell, kappa, boundary=boundary)
             tensors.append(cells.solve())
             assert ("grid" in cells.solver.attempt) == (limit == 0)
@@ -231,7 +235,7 @@ def test_cell_problem(comm, monkeypatch):
 
 @pytest.mark.mpi
 def test_a_stall_on_the_grid_is_retried(comm, monkeypatch, caplog):
-    monkeypatch.setattr(solvers, "GRID_FROM", {2: 0, 3: 0})
+    monkeypatch.setattr(solvers, "GRID_FROM", GRID)
     cell, V, bcs, _, a = problem(comm, 2, "first")
     solver = LinearSolver(a, bcs, cell=cell, petsc_options={"ksp_max_it": 1, "ksp_rtol": 1e-9})
     solver.assemble()
@@ -244,7 +248,7 @@ def test_a_stall_on_the_grid_is_retried(comm, monkeypatch, caplog):
 
 
 def test_options_choose_another(comm, monkeypatch):
-    monkeypatch.setattr(solvers, "GRID_FROM", {2: 0, 3: 0})
+    monkeypatch.setattr(solvers, "GRID_FROM", GRID)
     cell, _, bcs, _, a = problem(comm, 2, "first")
     for options in ({"pc_type": "jacobi", "ksp_type": "cg"}, {"pc_hypre_boomeramg_strong_threshold": 0.6}):
         solver = LinearSolver(a, bcs, cell=cell, petsc_options=options)
