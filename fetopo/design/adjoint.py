@@ -94,6 +94,22 @@ class FormFunctional:
             self._solve_adjoint()
         return owned(assemble_dual(self._derivative)).copy()
 
+    def correction(self) -> float:
+        """−λᵀF(u): what the residual that the state solver left does to J, to first order.
+
+        J of the exact state is J(u) − λᵀF(u) up to the product of the errors of u and of λ, those of the last
+        :meth:`derivative`. Zero without a state. Collective.
+        """
+        if not self._needs_state:
+            return 0.0
+        assert self.state is not None
+        return float(self.comm.allreduce(float(owned(self.state.load()) @ owned(self.adjoint))))
+
+    @property
+    def guesses(self) -> list[Array]:
+        """Where the next adjoint solve starts, as views of this rank's values."""
+        return [self.adjoint.x.array] if self._needs_state else []
+
     def _solve_adjoint(self) -> None:
         state = self.state
         assert state is not None
@@ -112,6 +128,7 @@ class FormFunctional:
                 )
             solver = self._transposed
             solver.assemble()
+            solver.set_tolerance(state.tolerance)
         solver.solve(source, self.adjoint)
         self.adjoint_solves += 1
 
@@ -152,7 +169,7 @@ class TensorFunctional:
         self.state, self.rho, self.states = problem, rho, (problem,)
         mesh, d = problem.cell.mesh, problem.cell.dim
         self.comm = mesh.comm
-        self._function = TensorValue(mesh.comm, function, d)
+        self.function = TensorValue(mesh.comm, function, d)
         self._weight = fem.Constant(mesh, np.eye(d))
         fields = problem.local_fields()
         energy = sum(
@@ -165,11 +182,11 @@ class TensorFunctional:
 
     def value(self) -> float:
         """J(D) at the present tensor."""
-        return self._function.value(self.state.tensor)
+        return self.function.value(self.state.tensor)
 
     def derivative(self) -> Array:
         """dJ/dρ as a dual vector over owned cells."""
-        self._weight.value = self._function.derivative(self.state.tensor)
+        self._weight.value = self.function.derivative(self.state.tensor)
         return owned(assemble_dual(self._derivative)) / self.state.cell.volume
 
 

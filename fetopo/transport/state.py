@@ -91,6 +91,8 @@ class LinearSolver:
         )
         #: Whether the matrix is symmetric; found when it is first assembled.
         self.symmetric: bool | None = None
+        #: For whoever counts the iterations of several.
+        self.name = ""
         self._grid: GridMultigrid | None = None
         if problem is not None and not self._multigrid_given and GridMultigrid.suits(problem):
             self._grid = GridMultigrid(problem)
@@ -215,6 +217,11 @@ class LinearSolver:
         """Relative tolerance of the following solves."""
         self._rtol = rtol
         self.ksp.setTolerances(rtol=rtol)
+
+    @property
+    def tolerance(self) -> float:
+        """Relative tolerance: residual over right-hand side, wherever a solve starts from."""
+        return float(self.ksp.getTolerances()[0])
 
     def solve(self, b: la.Vector, u: fem.Function, *, transpose: bool = False) -> int:
         """Solve A u = b (or Aᵀ u = b) from the present values of `u`.
@@ -344,8 +351,22 @@ class LinearState:
         #: Whether the matrix is symmetric; known after the first solve.
         self.symmetric: bool | None = None
 
+    @property
+    def tolerance(self) -> float:
+        """Relative tolerance of the solver; may be set."""
+        return self.solver.tolerance
+
+    @tolerance.setter
+    def tolerance(self, rtol: float) -> None:
+        self.solver.set_tolerance(rtol)
+
+    @property
+    def guesses(self) -> list[np.ndarray]:
+        """Where the next solve starts, as views of this rank's values."""
+        return [self.u.x.array]
+
     def solve(self) -> None:
-        """Assemble with the present coefficients and solve."""
+        """Assemble with the present coefficients and solve, from the present state."""
         self.solver.assemble()
         if self.symmetric is None:
             self.symmetric = self.solver.is_symmetric()

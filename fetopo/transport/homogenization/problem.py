@@ -160,6 +160,21 @@ class CellProblem:
         """Krylov iterations of all directions together."""
         return sum(group.solver.iterations for group in self._groups)
 
+    @property
+    def tolerance(self) -> float:
+        """Relative tolerance of the solvers; may be set."""
+        return self.solver.tolerance
+
+    @tolerance.setter
+    def tolerance(self, rtol: float) -> None:
+        for group in self._groups:
+            group.solver.set_tolerance(rtol)
+
+    @property
+    def guesses(self) -> list[npt.NDArray[np.float64]]:
+        """Where the next solve starts, as views of this rank's values."""
+        return [chi.x.array for chi in self.correctors]
+
     def flux(self, gradient: Any) -> Any:
         """κ g for a gradient g, as UFL."""
         return ufl.dot(self.kappa, gradient) if self.kappa.ufl_shape else self.kappa * gradient
