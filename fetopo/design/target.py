@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fetopo._mpi import get_logger
+from fetopo.design.continuation import Stage
 from fetopo.design.problem import DesignProblem, DesignResult
 
 Array = npt.NDArray[np.float64]
@@ -70,7 +71,7 @@ def correct_target(
     whole = run.options
     run.options = replace(
         whole,
-        stages=whole.stages[-1:],
+        stages=(Stage(result.history[-1].penalty, result.history[-1].beta),),
         final_iterations=o.iterations,
         change_tolerance=0.1 * whole.change_tolerance,
         mma=replace(whole.mma, move=min(o.move, whole.mma.move), asyinit=min(o.move, whole.mma.asyinit)),
