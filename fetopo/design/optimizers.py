@@ -63,16 +63,24 @@ def make_optimizer(name: str, comm: MPI.Comm, lower: Array, upper: Array, option
     """An optimizer by its name.
 
     Args:
-        name: "mma": method of moving asymptotes.
+        name: "mma", the method of moving asymptotes; "gcmma", its globally convergent kind; "oc", optimality
+            criteria, for one constraint that every variable adds to.
         comm: communicator over which the variables are distributed.
         lower, upper: bounds of this rank's variables.
         options: the options of that optimizer, or a mapping of some of them by name.
     Raises:
         ValueError: another name, an option it does not have, bounds out of order.
     """
+    # Here, as these modules take their types from this one.
+    from fetopo.design.gcmma import GCMMA, GCMMAOptions
     from fetopo.design.mma import MMA, MMAOptions
+    from fetopo.design.oc import OC, OCOptions
 
-    known: dict[str, tuple[Any, Any]] = {"mma": (MMA, MMAOptions)}
+    known: dict[str, tuple[Any, Any]] = {
+        "mma": (MMA, MMAOptions),
+        "gcmma": (GCMMA, GCMMAOptions),
+        "oc": (OC, OCOptions),
+    }
     if name not in known:
         raise ValueError(f"the optimizer must be one of {', '.join(known)}, found {name!r}")
     kind, settings = known[name]
