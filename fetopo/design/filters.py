@@ -18,6 +18,7 @@ from scipy.signal import fftconvolve
 
 from fetopo.design.exchange import exchange_of_voxels
 from fetopo.microstructure.mesh import UnitCell
+from fetopo.transport.assembly import Pairing, form
 from fetopo.transport.periodic import periodic_space
 from fetopo.transport.quadrature import measure
 from fetopo.transport.state import LinearSolver, PetscOptions, assemble_dual, owned
@@ -96,14 +97,14 @@ class HelmholtzFilter:
         length = _boundary_length(boundary, boundary_length, self.radius, cell is None)
         Q = fem.functionspace(mesh, ("DG", 0))
         self._cells = fem.Function(Q)
-        self.volumes = owned(assemble_dual(fem.form(ufl.TestFunction(Q) * measure(mesh, 0, cell)))).copy()
+        self.volumes = owned(assemble_dual(form(ufl.TestFunction(Q) * measure(mesh, 0, cell)))).copy()
         self.solvers: list[LinearSolver] = []
         if radius == 0:
             return
         V = fem.functionspace(mesh, ("Lagrange", 1))
         if cell is not None:
             V = periodic_space(V, cell.lower, cell.upper, complete=cell.complete)
-        u, v, q = ufl.TrialFunction(V), ufl.TestFunction(V), ufl.TestFunction(Q)
+        u, v = ufl.TrialFunction(V), ufl.TestFunction(V)
         r2 = (radius / (2 * 3**0.5)) ** 2
         a = (r2 * ufl.inner(ufl.grad(u), ufl.grad(v)) + ufl.inner(u, v)) * measure(mesh, 2, cell)
         if length > 0:
@@ -111,8 +112,7 @@ class HelmholtzFilter:
         dx = measure(mesh, 1, cell)
         self._nodes = fem.Function(V)
         self._last = fem.Function(V)
-        self._to_nodes = fem.form(self._cells * v * dx)
-        self._to_cells = fem.form(self._nodes * q * dx)
+        self._pairing = Pairing(ufl.TrialFunction(Q) * v * dx)
         self._solver = LinearSolver(a, petsc_options=petsc_options or FILTER_OPTIONS)
         self._solver.assemble()
         self._solver.name = "filter"
@@ -128,12 +128,10 @@ class HelmholtzFilter:
         # Densities and derivatives differ by orders of magnitude: one is no guess for the other.
         self._nodes.x.array[:] = 0.0 if guess is None else guess.x.array
         owned(self._cells)[:] = values
-        self._cells.x.scatter_forward()
-        b = assemble_dual(self._to_nodes)
-        self._solver.solve(b, self._nodes)
+        self._solver.solve(self._pairing.times(self._cells.x.array), self._nodes)
         if guess is not None:
             guess.x.array[:] = self._nodes.x.array
-        return owned(assemble_dual(self._to_cells)).copy()
+        return self._pairing.transposed_times(self._nodes.x.array)[: values.size]
 
     def forward(self, x: Array) -> Array:
         """Filtered values x̃ = M⁻¹BᵀK⁻¹B x."""

@@ -113,14 +113,14 @@ class VoxelTensorFunctional:
     def __init__(self, state: VoxelState, function: Callable[[Any], Any]) -> None:
         self.state, self.states, self.comm = state, (state,), state.comm
         grid = state.problem.grid
-        self._function = TensorValue(grid.comm, function, grid.dim)
+        self.function = TensorValue(grid.comm, function, grid.dim)
 
     def value(self) -> float:
         """J(D) at the present tensor."""
-        return self._function.value(self.state.tensor)
+        return self.function.value(self.state.tensor)
 
     def derivative(self) -> Array:
         """dJ/dρ as a dual vector over the own voxels, at the density of the last solve."""
-        weight = self._function.derivative(self.state.tensor)
+        weight = self.function.derivative(self.state.tensor)
         dual = np.asarray(self.state.problem.derivative(weight)).reshape(-1)
         return self.state.interpolation.vjp(dual)
