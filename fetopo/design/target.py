@@ -52,9 +52,9 @@ def correct_target(
 
         ‖D + s − D*‖,  s ← s + (Dᶜ − D*),
 
-    and it takes a few more steps at the last stage of the continuation. A fixed point has Dᶜ = D*. Where necks
-    open or close, Dᶜ jumps: a round that ends farther away is taken back, and the next from there goes half
-    as far, with half the step. Objectives in the history of these rounds are the corrected ones.
+    and it takes a few more steps at the last stage of the continuation. A fixed point has Dᶜ = D*. Where
+    necks open or close, Dᶜ jumps: a round that ends farther away is taken back, and the next from there goes
+    half as far, with half the step. Objectives in the history of these rounds are the corrected ones.
 
     Args:
         run: the problem, as it was run; its options are those of the last run afterwards.
