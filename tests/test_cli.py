@@ -216,6 +216,7 @@ def test_design_leaves_all_its_files(tmp_path):
     assert 0.5 < written["bound_fraction"] <= 1
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {
+        "checkpoint",
         "result.json", "history.csv", "design.tif", "design.xdmf", "design.h5",
         "density.png", "flux.png", "convergence.png",
         "structure.msh", "structure.xdmf", "structure.h5",
@@ -244,6 +245,7 @@ def test_design_on_voxels(tmp_path, ranks):
     assert 0 < written["verified"]["at_least"] <= written["verified"]["reached"]
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {
+        "checkpoint",
         "result.json", "history.csv", "design.tif", "design.vti",
         "density.png", "flux.png", "convergence.png",
         "structure.msh", "structure.xdmf", "structure.h5",

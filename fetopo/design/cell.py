@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from mpi4py import MPI
 
+from fetopo.design.checkpoint import Checkpoint
 from fetopo.design.crisp import Labels, VoxelStructure, threshold, verify, verify_voxels, voxel_structure
 from fetopo.design.goal import Goal, check_design
 from fetopo.design.grey import GreyLevel
@@ -120,6 +121,7 @@ def design_cell(
     refine: int = 2,
     petsc_options: PetscOptions | None = None,
     callbacks: Sequence[Callback] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> CellDesign:
     """Distribute two materials in a periodic cell so that it has a wanted effective conductivity.
 
@@ -136,6 +138,7 @@ def design_cell(
         refine: how often each voxel is split along an axis to verify the crisp design.
         petsc_options: of the corrector problems while designing; on a mesh only.
         callbacks: called after every iteration.
+        checkpoint: where to write what a run can go on from, and whether to go on from there.
     Raises:
         ValueError: values out of range, a target that no structure with this volume fraction has, a grid
             that is not periodic, or PETSc options for a grid of voxels.
@@ -159,6 +162,7 @@ def design_cell(
         grey = GreyLevel(model.density, model.volumes, model.volume)
         constraints.append(Constraint("grey", grey, 1.0))
         projections.append(grey)
+    bound = goal.bound(volume_fraction, (low, high), cell.dim)
     run = DesignProblem(
         model.density,
         objective,
@@ -169,8 +173,17 @@ def design_cell(
         solvers=model.solvers,
         options=options,
         callbacks=callbacks,
+        bound_fraction=None if bound is None else lambda J: 1 / (J * bound),
     )
-    result = run.run(model.start(start, volume_fraction, seed))
+    if checkpoint is not None:
+        wanted = goal.target or goal.direction or ""
+        about = {
+            "goal": f"{goal.kind} {wanted}".strip(),
+            "conductivity": [low, high],
+            "volume fraction": volume_fraction,
+        }
+        checkpoint = replace(checkpoint, about=about | dict(checkpoint.about))
+    result = run.run(model.start(start, volume_fraction, seed), checkpoint)
 
     def meshed(result: DesignResult, shapes: bool = False) -> Structure:
         crisp = threshold(result.rho, model.volumes, model.density.comm)
@@ -194,7 +207,7 @@ def design_cell(
         voxels,
         goal.reached(tensor),
         goal.reached(structure.tensor),
-        goal.bound(volume_fraction, (low, high), cell.dim),
+        bound,
         goal.bound(structure.volume_fraction, (low, high), cell.dim),
         None if lower is None or goal.kind == "target" else goal.reached(lower),
     )
