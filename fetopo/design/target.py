@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fetopo._mpi import get_logger
-from fetopo.design.problem import DesignProblem, DesignResult, LoopOptions
+from fetopo.design.grey import SHARP
+from fetopo.design.problem import DesignProblem, DesignResult, LoopOptions, Stage
 
 Array = npt.NDArray[np.float64]
 
@@ -57,7 +58,7 @@ def correct_target(
     half as far, with half the step. Objectives in the history of these rounds are the corrected ones.
 
     Args:
-        run: the problem, as it was run; its options are those of the last run afterwards.
+        run: the problem, as it was run.
         result: outcome of its run.
         target: D*, d×d.
         of_tensor: functional of the tensor in the objective, with its `function`, whose `shift` is set.
@@ -72,6 +73,9 @@ def correct_target(
     o, T = options or CorrectionOptions(), np.asarray(target, dtype=float)
     log = get_logger(__name__, run.comm)
     whole, history = run.options, list(result.history)
+    # A continuation by need may have ended early: the limit of the grey level is for the sharpness below.
+    beta = history[-1].beta if whole.stages is not None else max(history[-1].beta, SHARP)
+    last = Stage(history[-1].penalty, beta)
     best, nearest, shift, share = result, np.inf, np.zeros_like(T), 1.0
     missing, function = shift, of_tensor.function
     try:
@@ -87,7 +91,7 @@ def correct_target(
             if distance <= o.tolerance or turn == o.rounds or share < o.smallest:
                 break
             function.shift = shift + share * missing
-            run.options = _short(whole, o, share)
+            run.options = _short(whole, o, share, last)
             result = run.run(best.m)
             history += [replace(r, iteration=len(history) + r.iteration) for r in result.history]
     finally:
@@ -99,13 +103,16 @@ def correct_target(
     return replace(best, history=history, objective=objective, converged=nearest <= o.accepted)
 
 
-def _short(whole: LoopOptions, o: CorrectionOptions, share: float) -> LoopOptions:
-    """The last stage alone, with small steps."""
+def _short(whole: LoopOptions, o: CorrectionOptions, share: float, last: Stage) -> LoopOptions:
+    """The last stage alone, with tight solves and small steps."""
     move = share * min(o.move, whole.mma.move)
     return replace(
         whole,
-        stages=whole.stages[-1:],
+        stages=(last,),
         final_iterations=o.iterations,
         change_tolerance=0.1 * whole.change_tolerance,
+        optimizer="mma",
+        optimizer_options=None,
+        inexact=None,
         mma=replace(whole.mma, move=move, asyinit=min(move, whole.mma.asyinit)),
     )
