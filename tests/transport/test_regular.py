@@ -73,7 +73,7 @@ def test_same_matrix(comm, dim, walls):
 
 @pytest.mark.mpi
 def test_pairing(comm):
-    cell, V, _, kappa, _ = problem(comm, 3, "periodic")
+    cell, V, *_ = problem(comm, 3, "periodic")
     Q = fem.functionspace(cell.mesh, ("DG", 0))
     f, g = fem.Function(Q), fem.Function(V)
     f.interpolate(lambda x: x[0] + np.sin(x[1]))
@@ -278,9 +278,9 @@ class TestHierarchy:
 
     @pytest.mark.mpi
     def test_kept_and_renewed(self, comm, monkeypatch):
-        """Whatever was kept, every matrix is solved; a hierarchy that fails is renewed before another solver."""
+        """Whatever was kept, every matrix is solved; a hierarchy that fails is renewed first."""
         monkeypatch.setattr(solvers, "DIRECT_BELOW", {2: 0, 3: 0})
-        cell, V, bcs, kappa, a = problem(comm, 2, "first", n=24)
+        _, V, bcs, kappa, a = problem(comm, 2, "first", n=24)
         rho = kappa.ufl_operands[1].ufl_operands[0]
         b = assemble_dual(fem.form(ufl.TestFunction(V) * ufl.dx))
         b.array[bcs[0].dof_indices()[0]] = 0.0
