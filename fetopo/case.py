@@ -11,9 +11,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from scipy import ndimage
 
+from fetopo.design.continuation import Continuation, Stage
 from fetopo.design.goal import Goal, check_design
 from fetopo.design.mma import MMAOptions
-from fetopo.design.problem import DEFAULT_STAGES, LoopOptions, Stage
+from fetopo.design.problem import LoopOptions
 from fetopo.microstructure.image import read as read_image
 from fetopo.transport import materials
 
@@ -83,7 +84,7 @@ class StartSection(_Section):
 class OptimizerSection(_Section):
     """Continuation and stopping."""
 
-    betas: Annotated[list[Positive], Field(min_length=1)] = [s.beta for s in DEFAULT_STAGES]
+    betas: Annotated[list[Positive], Field(min_length=1)] | None = None
     stage_iterations: Count = 30
     final_iterations: Count = 100
     objective_tolerance: Positive = 1e-3
@@ -156,7 +157,8 @@ class Case(_Section):
         """Options of the loop."""
         o = self.optimizer
         return LoopOptions(
-            stages=tuple(Stage(self.material.penalty, beta) for beta in o.betas),
+            stages=None if o.betas is None else tuple(Stage(self.material.penalty, b) for b in o.betas),
+            continuation=Continuation(penalties=(self.material.penalty,)),
             stage_iterations=o.stage_iterations,
             final_iterations=o.final_iterations,
             objective_tolerance=o.objective_tolerance,
