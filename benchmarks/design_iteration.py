@@ -91,7 +91,7 @@ def fetopo(shape: list[int], iterations: int, on_grid: bool = True) -> dict[str,
     import ufl
 
     from fetopo.design.adjoint import FormFunctional
-    from fetopo.design.density import FILTER_OPTIONS, HelmholtzFilter
+    from fetopo.design.filters import FILTER_OPTIONS, HelmholtzFilter
     from fetopo.transport.quadrature import measure
     from fetopo.transport.state import LinearState, owned
 
