@@ -190,9 +190,7 @@ def design_cell(
         return realize(model, result.m, result.rho, crisp, (low, high), shapes=shapes)
 
     if goal.kind == "target":
-        result = correct_target(
-            run, result, np.array(goal.target), state, objective.function, lambda r: meshed(r).tensor
-        )
+        result = correct_target(run, result, np.array(goal.target), objective, lambda r: meshed(r).tensor)
     structure = meshed(result, shapes=True)
     crisp = threshold(result.rho, model.volumes, model.density.comm)
     voxels = voxel_structure(model, crisp, (low, high), refine)
