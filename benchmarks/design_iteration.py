@@ -63,7 +63,8 @@ def optimize(analyse: Any, clock: Clock, count: int, iterations: int) -> dict[st
     for _ in range(iterations):
         clock.start()
         value, slope = analyse(x)
-        mma.step(x, slope / abs(value), np.array([x.mean() / VOLUME - 1]), np.full((1, count), 1 / x.sum()))
+        over, even = np.array([x.mean() / VOLUME - 1]), np.full((1, count), 1 / (count * VOLUME))
+        mma.step(x, 1.0, slope / abs(value), over, even)
         clock("optimizer")
         clock.stop()
         values.append(value)
@@ -91,7 +92,7 @@ def fetopo(shape: list[int], iterations: int, on_grid: bool = True) -> dict[str,
     import ufl
 
     from fetopo.design.adjoint import FormFunctional
-    from fetopo.design.density import FILTER_OPTIONS, HelmholtzFilter
+    from fetopo.design.filters import FILTER_OPTIONS, HelmholtzFilter
     from fetopo.transport.quadrature import measure
     from fetopo.transport.state import LinearState, owned
 

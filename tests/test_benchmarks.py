@@ -173,6 +173,19 @@ def test_heat_gets_better(scheme):
     assert values[-1] < 0.8 * values[0]
 
 
+@pytest.mark.parametrize("shape", [[8, 8], [6, 6, 6]])
+def test_codes_of_a_design_iteration_agree(shape):
+    """With the grid, without it and by plain DOLFINx: the same designs; parts are told apart."""
+    from design_iteration import PARTS, fetopo, plain
+
+    codes = [fetopo(shape, 4), fetopo(shape, 4, on_grid=False), plain(shape, 4, "gamg")]
+    for found in codes:
+        assert found["values"] == pytest.approx(codes[0]["values"], rel=2e-3)
+        assert found["values"][-1] < found["values"][0]
+        assert set(found["parts"][-1]) == set(PARTS)
+        assert min(found["parts"][-1].values()) >= 0
+
+
 def test_peers_table_without_peers(capfd):
     from voxel_peers import CODES, table
 

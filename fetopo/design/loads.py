@@ -127,7 +127,7 @@ class HeatState(LinearState):
             L += h * ambient * v * ds(i)
         for i, q in enumerate(case.inflow, first + len(case.convection)):
             L += fem.Constant(mesh, float(q.value)) * v * ds(i)  # type: ignore[arg-type]
-        super().__init__(a - L, T, bcs, petsc_options)
+        super().__init__(a - L, T, bcs, petsc_options, cell)
         self.case, self.work = case, ufl.replace(L, {v: T})
 
     @property
