@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mpi4py import MPI
 
 from fetopo._mpi import require
-from fetopo.design.adjoint import Functional
+from fetopo.design.adjoint import Functional, pull_back
 from fetopo.design.density import DensityMap
 from fetopo.design.mma import MMA, MMAOptions
 
@@ -197,8 +197,8 @@ class DesignProblem:
         g = np.array([c.sign * (c.functional.value() / c.bound - 1) for c in self.constraints])
         if not gradients:
             return value, np.zeros(0), g, np.zeros((0, 0))
-        gradient = self.density.vjp(self.objective.derivative())
-        rows = [self.density.vjp(c.functional.derivative()) * (c.sign / c.bound) for c in self.constraints]
+        gradient = pull_back(self.objective, self.density)
+        rows = [pull_back(c.functional, self.density) * (c.sign / c.bound) for c in self.constraints]
         return value, gradient, g, np.array(rows).reshape(len(rows), m.size)
 
     def grey_level(self) -> float:
