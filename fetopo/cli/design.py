@@ -49,6 +49,8 @@ def design(
         volume_fraction=problem.material.volume_fraction,
         filter_radius=problem.filter_radius,
         goal=goal,
+        transports=problem.transports,
+        constraints=problem.constraints(),
         start=first,
         seed=problem.start.seed,
         law=problem.law(),

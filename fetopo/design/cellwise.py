@@ -85,7 +85,8 @@ class GridGradient:
 
     def central(self, own: Array) -> list[Array]:
         """(f(x+h) − f(x−h))/2h along every axis, in the own voxels; its transpose is its negative."""
-        padded, found = self.around(own), []
+        padded = self.around(own)
+        found: list[Any] = []
         for axis, h in enumerate(self.grid.voxel_size):
             step = tuple(int(a == axis) for a in range(self.grid.dim))
             back = tuple(-s for s in step)
@@ -95,13 +96,15 @@ class GridGradient:
     def corners(self, own: Array) -> list[Array]:
         """Gradient at the upper corner of each own voxel, from the 2ᵈ voxels that meet there."""
         padded = self.around(own)
-        found: list[Array] = [np.zeros(self.grid.own_shape) for _ in self.grid.voxel_size]
+        found: list[Any] = [np.zeros(self.grid.own_shape) for _ in self.grid.voxel_size]
         for shift in itertools.product((0, 1), repeat=self.grid.dim):
             values = self._block(padded, shift)
             for axis, part in enumerate(found):
                 part += (1 if shift[axis] else -1) * values
         edges = 2 ** (self.grid.dim - 1)
-        return [np.asarray(part / (edges * h)) for part, h in zip(found, self.grid.voxel_size, strict=True)]
+        for part, h in zip(found, self.grid.voxel_size, strict=True):
+            np.multiply(part, 1 / (edges * h), out=part)
+        return found
 
     def corners_transposed(self, duals: list[Array]) -> Array:
         """Transpose of :meth:`corners`: from one dual per corner and axis to one per voxel."""

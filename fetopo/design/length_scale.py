@@ -28,6 +28,10 @@ DECAY = 8.0
 #: Sharpness of the projection from which on the constraint acts: before, there are no features to measure.
 FROM_BETA = 8.0
 
+#: Sharpness from which on the tolerance is what was asked for; before it is larger by (64/β)⁴. A constraint
+#: that is suddenly far from being kept would be kept by a design without the phase.
+FULL_BETA = 64.0
+
 
 def eroded_threshold(length: float, radius: float) -> float:
     """What the filtered field reaches in the middle of a strip of a given width.
@@ -69,7 +73,7 @@ class LengthScale:
         volumes: volumes of this rank's cells.
         length: smallest width, in the unit of the cell.
         phase: 1 or 0, the density of the phase.
-        tolerance: t; δ is a hundredth of it.
+        tolerance: t at the end of the continuation, see `FULL_BETA`; δ is a hundredth of it.
         from_beta: sharpness from which on it acts.
         volume: |Y|; default the sum of the volumes.
     Raises:
@@ -149,13 +153,26 @@ class LengthScale:
             x, rho = 1 - x, 1 - rho
         return rho, weight, np.minimum(x - self.eta, 0.0), slopes
 
+    def _allowed(self) -> float:
+        """t at the present sharpness of the projection."""
+        return self.tolerance * max(1.0, FULL_BETA / self.projection.beta) ** 4
+
     def _root(self, g: float) -> float:
-        small = 0.01 * self.tolerance
-        return float(np.sqrt((g + small) / (self.tolerance + small)))
+        allowed = self._allowed()
+        small = 0.01 * allowed
+        return float(np.sqrt((g + small) / (allowed + small)))
 
     def value(self) -> float:
         """v at the present density: at most 1 where every feature is wide enough. Collective."""
         return self._root(self.violation()) if self.active else 0.0
+
+    def derivative(self) -> Array:
+        """There is none by the density alone.
+
+        Raises:
+            TypeError: always; :func:`fetopo.design.adjoint.pull_back` knows the way.
+        """
+        raise TypeError("a length scale depends on the filtered field too: use design_derivative")
 
     def design_derivative(self, density: DensityMap) -> Array:
         """dv/dm, through the density and through the filtered field. Collective."""
@@ -163,7 +180,7 @@ class LengthScale:
             return np.zeros(density.inner[0].shape)
         field = self.density.inner[self._step]
         v = self._root(self.violation())
-        factor = 0.5 / (v * 1.01 * self.tolerance) * self._share
+        factor = 0.5 / (v * 1.01 * self._allowed()) * self._share
         if self._grid is None:
             by_density = owned(assemble_dual(self._by_density)) * factor
             inner = owned(assemble_dual(self._by_cells)) * factor

@@ -13,10 +13,12 @@ pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts processe
 DEMOS = Path(__file__).parents[2] / "demos"
 SMALL = {
     "bruggeman.py": ["--cells", "24"],
+    "electrode_tradeoff.py": ["--cells", "16"],
     "electrode.py": ["--crop", "24", "--cells", "16"],
     "fitted_mesh.py": ["--cells", "24"],
     "packing_mesh.py": ["--size", "0.2"],
     "particle_diffusion.py": ["--cells", "32", "--mesh-size", "2"],
+    "user_functional.py": ["--cells", "32"],
     "rve.py": ["--sizes", "8,12,16", "--limit", "12"],
     "reconstruction.py": ["--seeds", "2", "--cells", "64", "--tolerance", "2e-3"],
 }
