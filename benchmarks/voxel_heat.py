@@ -27,20 +27,20 @@ def optimality_criteria(x: np.ndarray, slope: np.ndarray, volume: float, move: f
     return new
 
 
-def pymoto(n: int, iterations: int) -> dict[str, Any]:
-    """pyMOTO: trilinear elements, assembled, conjugate gradients with geometric multigrid."""
+def pymoto(n: int, iterations: int, dim: int = 3) -> dict[str, Any]:
+    """pyMOTO: linear elements, assembled, conjugate gradients with geometric multigrid."""
     import pymoto as pym
 
-    domain = pym.VoxelDomain(n, n, n)
-    cooled = domain.nodes[0, :, :].flatten()
+    domain = pym.VoxelDomain(*(n,) * dim)
+    cooled = domain.nodes[0].flatten()
     f = np.zeros(domain.nnodes)
-    np.add.at(f, domain.conn.flatten(), 1.0 / 8.0)
+    np.add.at(f, domain.conn.flatten(), 0.5**dim)
     f /= n**2
     f[cooled] = 0.0
     x = pym.Signal("x", state=np.full(domain.nel, VOLUME))
     levels = [pym.solvers.GeometricMultigrid(domain)]
     # As in its examples: halved until odd or a side below 8.
-    while not any(s % 2 for s in levels[-1].sub_domain.size) and min(levels[-1].sub_domain.size) >= 8:
+    while (sides := levels[-1].sub_domain.size[:dim]).min() >= 8 and not any(sides % 2):
         levels.append(pym.solvers.GeometricMultigrid(levels[-1].sub_domain))
         levels[-2].inner_level = levels[-1]
     with pym.Network() as network:
@@ -61,18 +61,19 @@ def pymoto(n: int, iterations: int) -> dict[str, Any]:
     return timed(analyse, np.full(domain.nel, VOLUME), iterations)
 
 
-def ours(n: int, iterations: int, scheme: str) -> dict[str, Any]:
+def ours(n: int, iterations: int, scheme: str, dim: int = 3) -> dict[str, Any]:
     """The voxel discretization: a state with sources and a cooled face, and Helmholtz's filter."""
     from mpi4py import MPI
 
     from fetopo.transport.voxel import ScreenedPoisson, State, VoxelGrid
 
-    grid = VoxelGrid(MPI.COMM_SELF, (n, n, n))
+    shape = (n,) * dim
+    grid = VoxelGrid(MPI.COMM_SELF, shape)
     screened = ScreenedPoisson(grid, RADIUS / (2 * np.sqrt(3)), rtol=RTOL)
-    state = State(grid, scheme, fixed=[(True, False), (False, False), (False, False)])
+    state = State(grid, scheme, fixed=[(axis == 0, False) for axis in range(dim)])
     inner = (0, *(slice(1, -1),) * 3)
     state.source = state.operator.blocks.padded(1, np.float64)
-    heat = np.full((n, n, n), 1.0 / n**2)
+    heat = np.full(shape, 1.0 / n**2)
     state.source[inner] = heat if scheme == "finite volumes" else at_nodes(heat)
 
     def analyse(density: np.ndarray) -> tuple[float, np.ndarray]:
@@ -84,14 +85,16 @@ def ours(n: int, iterations: int, scheme: str) -> dict[str, Any]:
         slope = -state.derivative(np.ones((1, 1))) * 3 * (1 - LEAST) * filtered**2
         return compliance, screened.solve(slope)
 
-    return timed(analyse, np.full((n, n, n), VOLUME), iterations)
+    return timed(analyse, np.full(shape, VOLUME), iterations)
 
 
 def at_nodes(values: np.ndarray) -> np.ndarray:
-    """Voxel values shared out to their eight nodes, without those of the first plane, which is cooled."""
+    """Voxel values shared out to their nodes, without those of the first plane, which is cooled."""
     nodes = np.zeros([n + 1 for n in values.shape])
-    for corner in np.ndindex(2, 2, 2):
-        nodes[tuple(slice(c, c + n) for c, n in zip(corner, values.shape, strict=True))] += values / 8
+    for corner in np.ndindex((2,) * values.ndim):
+        nodes[tuple(slice(c, c + n) for c, n in zip(corner, values.shape, strict=True))] += (
+            values * 0.5**values.ndim
+        )
     return nodes[1:]
 
 

@@ -120,12 +120,16 @@ def load(module: str, path: Path) -> Any:
 
 def main() -> None:
     """Build every source of the package."""
-    from fetopo.design.mma import _kernel as optimizer
+    from fetopo.design.oc import kernel as criteria
+    from fetopo.design.subproblem import kernel as optimizer
     from fetopo.microstructure._runs import kernel as runs
     from fetopo.microstructure.reconstruction._kernel import kernel as annealing
+    from fetopo.transport.regular import kernel as elements
     from fetopo.transport.voxel import _kernels as voxel
 
-    for build_one in (optimizer, runs, annealing, voxel.multigrid, voxel.energy, voxel.clusters):
+    for build_one in (
+        optimizer, criteria, runs, annealing, elements, voxel.multigrid, voxel.energy, voxel.clusters,
+    ):  # fmt: skip
         build_one()
 
 

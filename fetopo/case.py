@@ -13,11 +13,12 @@ from scipy import ndimage
 
 from fetopo.case_constraints import Along, ConstraintSection, Positive, Section, direction_of
 from fetopo.design.constraints import Specification, VolumeFraction
+from fetopo.design.continuation import Continuation, Stage
 from fetopo.design.existence import check_pair
 from fetopo.design.formulation import make_task
 from fetopo.design.goal import MAIN, Goal
 from fetopo.design.mma import MMAOptions
-from fetopo.design.problem import DEFAULT_STAGES, LoopOptions, Stage
+from fetopo.design.problem import LoopOptions
 from fetopo.microstructure.image import read as read_image
 from fetopo.transport import materials
 
@@ -42,6 +43,7 @@ class CellSection(Section):
 
     shape: Annotated[list[Count], Field(min_length=2, max_length=3)]
     lengths: list[Positive] | None = None
+    symmetry: Literal["x", "y", "z", "xy", "xz", "yz", "xyz", "square", "cubic"] | None = None
 
 
 class MaterialSection(Section):
@@ -49,7 +51,7 @@ class MaterialSection(Section):
 
     conductivity: Annotated[list[NonNegative], Field(min_length=2, max_length=2)]
     volume_fraction: Annotated[float, Field(gt=0, lt=1)]
-    interpolation: Literal["simp", "ramp"] = "simp"
+    interpolation: Literal["simp", "ramp", "hashin-shtrikman"] = "simp"
     penalty: Annotated[float, Field(ge=0, le=20)] = 3.0
 
 
@@ -91,6 +93,15 @@ class FilterSection(Section):
     """Radius of the density filter, in the unit of the lengths; default three voxels."""
 
     radius: NonNegative | None = None
+    kind: Literal["helmholtz", "convolution"] = "helmholtz"
+
+
+class PassiveSection(Section):
+    """A box that one material fills whatever the design does; corners in the unit of the lengths."""
+
+    phase: Literal[0, 1]
+    lower: list[float]
+    upper: list[float]
 
 
 class StartSection(Section):
@@ -105,9 +116,8 @@ class StartSection(Section):
 class OptimizerSection(Section):
     """Continuation and stopping."""
 
-    betas: Annotated[list[Positive], Field(min_length=1)] = Field(
-        default_factory=lambda: [s.beta for s in DEFAULT_STAGES]
-    )
+    name: Literal["mma", "gcmma", "oc"] = "mma"
+    betas: Annotated[list[Positive], Field(min_length=1)] | None = None
     stage_iterations: Count = 30
     final_iterations: Count = 100
     objective_tolerance: Positive = 1e-3
@@ -130,6 +140,7 @@ class Case(Section):
     material: MaterialSection
     objective: ObjectiveSection
     transport: dict[str, TransportSection] = Field(default_factory=dict)
+    passive: list[PassiveSection] = Field(default_factory=list)
     constraint: list[ConstraintSection] = Field(default_factory=list)
     filter: FilterSection = FilterSection()
     start: StartSection = StartSection()
@@ -188,19 +199,44 @@ class Case(Section):
 
     def law(self) -> Any:
         """The interpolation law."""
-        return {"simp": materials.simp, "ramp": materials.ramp}[self.material.interpolation]
+        return materials.law(self.material.interpolation, self.dim)
+
+    def passive_regions(self) -> dict[str, Any] | None:
+        """Markers of the boxes that are solid and void; None without any."""
+        found = {}
+        for name, phase in (("void", 0), ("solid", 1)):
+            boxes = [box for box in self.passive if box.phase == phase]
+            if boxes:
+                found[name] = _inside(boxes)
+        return found or None
 
     def options(self) -> LoopOptions:
         """Options of the loop."""
         o = self.optimizer
         return LoopOptions(
-            stages=tuple(Stage(self.material.penalty, beta) for beta in o.betas),
+            optimizer=o.name,
+            stages=None if o.betas is None else tuple(Stage(self.material.penalty, b) for b in o.betas),
+            continuation=Continuation(penalties=(self.material.penalty,)),
             stage_iterations=o.stage_iterations,
             final_iterations=o.final_iterations,
             objective_tolerance=o.objective_tolerance,
             change_tolerance=o.change_tolerance,
             mma=MMAOptions(move=o.move),
         )
+
+
+def _inside(boxes: list[PassiveSection]) -> Any:
+    """Marker of positions (3, n) that lie in one of the boxes."""
+
+    def marker(x: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        inside = np.zeros(x.shape[1], dtype=bool)
+        for box in boxes:
+            low, high = np.array(box.lower)[:, None], np.array(box.upper)[:, None]
+            points = x[: len(low)]
+            inside |= ((points >= low) & (points <= high)).all(axis=0)
+        return inside
+
+    return marker
 
 
 def read_case(path: str | Path) -> Case:
@@ -245,6 +281,24 @@ def _check(case: Case, path: Path) -> None:
             "filter.radius",
             f"{case.filter_radius:g} exceeds half the shortest edge, {min(case.lengths) / 2:g}",
         )
+    symmetry = case.cell.symmetry
+    if symmetry is not None:
+        alike = len(set(case.cell.shape)) == 1 and len(set(case.lengths)) == 1
+        if {"square": 2, "cubic": 3}.get(symmetry, case.dim) != case.dim or (
+            case.dim == 2 and "z" in symmetry
+        ):
+            raise refuse("cell.symmetry", f"a {case.dim}D cell has no symmetry {symmetry!r}")
+        if symmetry in ("square", "cubic") and not alike:
+            raise refuse("cell.symmetry", f"{symmetry!r} needs edges and voxels alike along all axes")
+    for number, box in enumerate(case.passive, 1):
+        if not (len(box.lower) == len(box.upper) == case.dim and np.all(np.less(box.lower, box.upper))):
+            raise refuse(
+                f"passive {number}",
+                f"lower and upper must be corners of a {case.dim}D box, lower first, "
+                f"found {box.lower} and {box.upper}",
+            )
+    if case.filter.kind == "convolution" and case.discretization == "mesh":
+        raise refuse("filter.kind", "'convolution' needs the discretization 'voxel'")
     f, radius = case.material.volume_fraction, case.filter_radius
     key = "transport"
     try:

@@ -22,6 +22,8 @@ from fetopo._mpi import on_every_rank
 from fetopo._paths import replacing
 from fetopo._vti import write_voxel_fields
 from fetopo.design.cell import CellDesign, Goal
+from fetopo.design.crisp import VoxelStructure
+from fetopo.design.export import write_structure
 from fetopo.design.problem import Record
 from fetopo.design.voxels import VoxelState
 from fetopo.microstructure.image import Image
@@ -51,9 +53,6 @@ def write_history(path: Path, history: Sequence[Record]) -> None:
 def summary(design: CellDesign, goal: Goal) -> dict[str, Any]:
     """The content of result.json; keys as in the command line contract."""
     result, goal = design.result, design.goal
-    interval: dict[str, Any] = {}
-    if design.verified_lower_bound is not None:
-        interval = {"lower_bound": design.verified_lower_bound, "at_least": design.verified_at_least}
     return {
         "objective": result.objective,
         "constraints": result.constraints,
@@ -68,12 +67,12 @@ def summary(design: CellDesign, goal: Goal) -> dict[str, Any]:
         "converged": result.converged,
         "grey_level": result.grey_level,
         "verified": {
-            "effective_tensor": design.verified_tensor,
+            **design.structure.to_dict(),
             "reached": design.verified,
-            "volume_fraction": design.volume_fraction,
-            "voxels_split": design.verified_refinement,
+            "at_least": design.verified_at_least,
+            "projection_gap": design.projection_gap,
+            "voxels": None if design.voxels is None else _voxels(design.voxels),
             **_tortuosity(design),
-            **interval,
         },
         **({"transports": dict(design.transports)} if design.transports else {}),
     }
@@ -96,6 +95,15 @@ def _tortuosity(design: CellDesign) -> dict[str, Any]:
     if not (D > 0).all() or not 0 < f < 1:
         return {"tortuosity_factor": None, "bruggeman_exponent": None}
     return {"tortuosity_factor": f * k / D, "bruggeman_exponent": np.log(D / k) / np.log(f)}
+
+
+def _voxels(found: VoxelStructure) -> dict[str, Any]:
+    return {
+        "effective_tensor": found.tensor,
+        "lower_bound": found.lower_bound,
+        "volume_fraction": found.volume_fraction,
+        "voxels_split": found.refinement,
+    }
 
 
 def flux_image(design: CellDesign, axis: int = 0) -> npt.NDArray[np.float64]:
@@ -172,6 +180,7 @@ def write_design(
         if comm.rank == 0:
             directory.mkdir(parents=True, exist_ok=True)
     write_fields(directory, design)
+    write_structure(directory, design.structure)
     flux = flux_image(design) if design.density is not None and pictures else None
     with on_every_rank(comm):
         if comm.rank == 0:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any, TextIO
 
-from fetopo.design.problem import DesignProblem, Record
+from fetopo.design.problem import DesignProblem, Record, Stage
 
 _HEAD = (
-    f"{'iteration':>9}  {'stage':>5}  {'β':>5}  {{objective:>12}}  {'worst constraint':>20}  "
-    f"{'change':>7}  {'grey':>6}  {'solver':>6}  {'time':>7}  {'at most':>7}"
+    f"{'iteration':>9}  {'stage':>5}  {'penalty':>7}  {'β':>4}  {{objective:>12}}  {{bound}}"
+    f"{'worst constraint':>20}  {'change':>7}  {'grey':>6}  {'solver':>6}  {'time':>7}  {'at most':>7}"
 )
 
 
@@ -27,19 +27,22 @@ class Progress:
     ) -> None:
         self.stream = (stream or sys.stderr) if comm.rank == 0 else None
         self.name, self.transform = name, transform or (lambda value: value)
+        self._begun = False
 
     def __call__(self, record: Record, problem: DesignProblem) -> None:
         if self.stream is None:
             return
-        options = problem.options
-        if record.iteration == 1:
-            self.stream.write(_HEAD.format(objective=self.name) + "\n")
-        stages = len(options.stages)
+        bounded = record.bound_fraction is not None
+        if record.iteration == 1 or not self._begun:
+            bound = f"{'of bound':>8}  " if bounded else ""
+            self.stream.write(_HEAD.format(objective=self.name, bound=bound) + "\n")
+            self._begun = True
         worst = max(record.constraints.items(), key=lambda item: item[1], default=("", 0.0))
+        fraction = f"{100 * (record.bound_fraction or 0.0):7.2f}%  " if bounded else ""
         self.stream.write(
-            f"{record.iteration:9d}  {record.stage + 1:>3}/{stages}  {record.beta:5g}  "
-            f"{self.transform(record.objective):12.6g}  {worst[0]:>11} {worst[1]:+.1e}  "
-            f"{record.change:7.4f}  {record.grey:6.3f}  {record.solver_iterations:6d}  "
+            f"{record.iteration:9d}  {record.stage + 1:5d}  {record.penalty:7g}  {record.beta:4g}  "
+            f"{self.transform(record.objective):12.6g}  {fraction}{worst[0]:>11.11} {worst[1]:+.1e}  "
+            f"{record.change:7.4f}  {_percent(record.grey)}  {record.solver_iterations:6d}  "
             f"{_clock(record.seconds)}  {_clock(self._left(record, problem))}\n"
         )
         self.stream.flush()
@@ -48,13 +51,16 @@ class Progress:
     def _left(record: Record, problem: DesignProblem) -> float:
         """Time left if no stage ends before its last allowed iteration."""
         o = problem.options
-        last = len(o.stages) - 1
+        more = o.schedule.most(record.stage, Stage(record.penalty, record.beta))
         done = sum(1 for r in problem.history if r.stage == record.stage)
-        allowed = o.final_iterations if record.stage == last else o.stage_iterations
-        left = allowed - done
-        if record.stage < last:
-            left += (last - 1 - record.stage) * o.stage_iterations + o.final_iterations
+        left = (o.stage_iterations if more else o.final_iterations) - done
+        if more:
+            left += (more - 1) * o.stage_iterations + o.final_iterations
         return record.seconds / record.iteration * max(left, 0)
+
+
+def _percent(grey: float) -> str:
+    return f"{100 * grey:5.2f}%" if grey < 0.1 else f"{100 * grey:5.1f}%"
 
 
 def _clock(seconds: float) -> str:

@@ -23,10 +23,11 @@ def design_report(design: CellDesign, goal: Goal, directory: Path | None = None)
     """A finished design in a few lines."""
     result, goal = design.result, design.goal
     ending = "converged" if result.converged else "stopped at the iteration limit, not converged"
-    times = f" on voxels split {design.verified_refinement}×" if design.verified_refinement > 1 else ""
+    structure = design.structure
+    meshes = {"fitted": "a mesh fitted to it", "voxels": "its voxels", "tagged": "the design's mesh"}
     lines = [
         f"{ending} after {len(result.history)} iterations, grey level {100 * result.grey_level:.2f} %",
-        f"crisp structure, solved again{times}:",
+        f"crisp structure, solved again on {meshes[structure.kind]}:",
         f"volume fraction {design.volume_fraction:.4f}, effective tensor",
         *tensor_lines(design.verified_tensor),
     ]
@@ -35,9 +36,20 @@ def design_report(design: CellDesign, goal: Goal, directory: Path | None = None)
     if violated:
         shown = ", ".join(f"{name} by {100 * v:.1f} %" for name, v in violated.items())
         lines.append(f"constraints that the grey design violates: {shown}")
+    for name, shape in (("poor", structure.poor), ("good", structure.good)):
+        if shape is not None:
+            through = "".join(axis for axis, there in zip("xyz", shape.percolates, strict=False) if there)
+            lines.append(
+                f"{name} material: {shape.parts} part{'s' if shape.parts != 1 else ''}, "
+                f"{f'percolates along {through}' if through else 'does not percolate'}, "
+                f"smallest feature {shape.smallest_feature:.3g}"
+            )
     if directory is not None:
         fields = "design.vti" if design.discretization == "voxel" else "design.xdmf"
-        lines.append(f"written to {directory}: result.json, history.csv, design.tif, {fields}, pictures")
+        lines.append(
+            f"written to {directory}: result.json, history.csv, design.tif, {fields}, "
+            "structure.msh, structure.xdmf, pictures"
+        )
     return "\n".join(lines)
 
 
@@ -71,7 +83,7 @@ def _verdict(design: CellDesign, goal: Goal) -> list[str]:
         for name, t in others.items():
             lines += [f"transport {name}, effective tensor", *tensor_lines(t.verified_tensor)]
     if design.verified_at_least is not None:
-        lines.append(f"guaranteed for the structure of voxels: at least {design.verified_at_least:.6g}")
+        lines.append(f"guaranteed for the meshed structure: at least {design.verified_at_least:.6g}")
     return [*lines, *_as_asked(design, goal)]
 
 

@@ -6,6 +6,7 @@ import pytest
 from fetopo.case import DEFAULT_DISCRETIZATION, CaseError, read_case, start_from_image
 from fetopo.design import constraints as asked
 from fetopo.design.cell import Goal
+from fetopo.design.continuation import Continuation
 from fetopo.microstructure.image import Image, write
 
 GOOD = """
@@ -37,7 +38,8 @@ def test_defaults(case_file):
     assert case.lengths == [1.0, 1.0]
     assert case.filter_radius == pytest.approx(3 / 16)
     assert case.goal() == Goal("isotropic")
-    assert [stage.beta for stage in case.options().stages] == [1, 2, 4, 8, 16, 32, 64]
+    assert case.options().stages is None
+    assert case.options().continuation == Continuation(penalties=(case.material.penalty,))
 
 
 @pytest.mark.parametrize("name", ["mesh", "voxel"])

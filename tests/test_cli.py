@@ -216,12 +216,14 @@ def test_design_leaves_all_its_files(tmp_path):
     assert 0.5 < written["bound_fraction"] <= 1
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {
+        "checkpoint",
         "result.json", "history.csv", "design.tif", "design.xdmf", "design.h5",
         "density.png", "flux.png", "convergence.png",
+        "structure.msh", "structure.xdmf", "structure.h5",
     }  # fmt: skip
     design = read(tmp_path / "out" / "design.tif")
     assert design.shape == (24, 20)
-    assert design.phases[1] == pytest.approx(written["verified"]["volume_fraction"])
+    assert design.phases[1] == pytest.approx(written["verified"]["voxels"]["volume_fraction"])
     assert len((tmp_path / "out" / "history.csv").read_text().splitlines()) == written["iterations"] + 1
     assert "iteration" in done.stderr
 
@@ -243,12 +245,14 @@ def test_design_on_voxels(tmp_path, ranks):
     assert 0 < written["verified"]["at_least"] <= written["verified"]["reached"]
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {
+        "checkpoint",
         "result.json", "history.csv", "design.tif", "design.vti",
         "density.png", "flux.png", "convergence.png",
+        "structure.msh", "structure.xdmf", "structure.h5",
     }  # fmt: skip
     design = read(tmp_path / "out" / "design.tif")
     assert design.shape == (24, 20)
-    assert design.phases[1] == pytest.approx(written["verified"]["volume_fraction"])
+    assert design.phases[1] == pytest.approx(written["verified"]["voxels"]["volume_fraction"])
 
 
 BAD = [

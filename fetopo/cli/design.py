@@ -8,13 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
-from fetopo.cli._common import Json, at_root, emit
+from fetopo.cli._common import InputError, Json, at_root, emit
+
+#: Directory of the checkpoints in that of the results.
+CHECKPOINT = "checkpoint"
 
 
 def design(
     case: Annotated[Path, typer.Argument(help="Case file, TOML.", show_default=False)],
     output: Annotated[Path, typer.Option(help="Directory for the results.", show_default=False)],
     overwrite: Annotated[bool, typer.Option(help="Replace a result that is already there.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from the last checkpoint of a run that did not end.")
+    ] = False,
+    checkpoint_every: Annotated[
+        int, typer.Option(help="Iterations between two checkpoints; 0 writes none.", min=0)
+    ] = 10,
     pictures: Annotated[bool, typer.Option(help="Draw PNG pictures.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -23,13 +32,14 @@ def design(
 
     # Before rank 0 works alone: importing DOLFINx starts PETSc, which all ranks do together.
     from fetopo.design.cell import design_cell
+    from fetopo.design.checkpoint import Checkpoint, CheckpointError
     from fetopo.io import shown_objective, summary, write_design
     from fetopo.microstructure.mesh import regular_cell, voxel_of_cells
     from fetopo.progress import Progress
     from fetopo.transport.voxel import VoxelGrid
 
     comm = MPI.COMM_WORLD
-    problem, start = at_root(comm, lambda: _prepare(case, output, overwrite))
+    problem, start = at_root(comm, lambda: _prepare(case, output, overwrite, resume))
     goal = problem.goal()
     first = problem.start.field
     cell: Any
@@ -43,21 +53,28 @@ def design(
             owned = cell.mesh.topology.index_map(cell.dim).size_local
             first = start[tuple(voxel_of_cells(cell)[:owned].T)]
     name, transform = shown_objective(goal)
-    result = design_cell(
-        cell,
-        conductivity=problem.conductivity,
-        volume_fraction=problem.material.volume_fraction,
-        filter_radius=problem.filter_radius,
-        goal=goal,
-        transports=problem.transports,
-        constraints=problem.constraints(),
-        start=first,
-        seed=problem.start.seed,
-        law=problem.law(),
-        options=problem.options(),
-        refine=problem.verify.refine,
-        callbacks=[Progress(comm, name=name.removeprefix("effective "), transform=transform)],
-    )
+    try:
+        result = design_cell(
+            cell,
+            conductivity=problem.conductivity,
+            volume_fraction=problem.material.volume_fraction,
+            filter_radius=problem.filter_radius,
+            goal=goal,
+            transports=problem.transports,
+            constraints=problem.constraints(),
+            filter=problem.filter.kind,
+            passive=problem.passive_regions(),
+            symmetry=problem.cell.symmetry,
+            start=first,
+            seed=problem.start.seed,
+            law=problem.law(),
+            options=problem.options(),
+            refine=problem.verify.refine,
+            callbacks=[Progress(comm, name=name.removeprefix("effective "), transform=transform)],
+            checkpoint=Checkpoint(output / CHECKPOINT, every=checkpoint_every, resume=resume),
+        )
+    except CheckpointError as error:
+        raise InputError(f"--resume: {error}") from None
     write_design(output, result, goal, title=problem.title, pictures=pictures)
     values = summary(result, goal)
 
@@ -69,9 +86,10 @@ def design(
     emit(comm, as_json, values, text)
 
 
-def _prepare(path: Path, output: Path, overwrite: bool) -> tuple[Any, Any]:
+def _prepare(path: Path, output: Path, overwrite: bool, resume: bool) -> tuple[Any, Any]:
     """Read the case and what it names, and see that the output can be written, before any work."""
     from fetopo.case import CaseError, read_case, start_from_image
+    from fetopo.design.checkpoint import exists
 
     case = read_case(path)
     if output.exists() and not output.is_dir():
@@ -79,6 +97,11 @@ def _prepare(path: Path, output: Path, overwrite: bool) -> tuple[Any, Any]:
     if (output / "result.json").exists() and not overwrite:
         raise CaseError(
             f"--output: {output} already holds a result; name another directory or add --overwrite"
+        )
+    if not (resume or overwrite) and exists(output / CHECKPOINT):
+        raise CaseError(
+            f"--output: {output} holds a run that did not end; "
+            "go on with --resume or start again with --overwrite"
         )
     parent = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
     if not os.access(parent, os.W_OK):

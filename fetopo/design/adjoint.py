@@ -15,6 +15,7 @@ from dolfinx import fem
 
 from fetopo.design.density import DensityMap
 from fetopo.design.tensor import TensorValue
+from fetopo.transport.assembly import form
 from fetopo.transport.homogenization import CellProblem
 from fetopo.transport.state import (
     LinearSolver,
@@ -75,19 +76,18 @@ class FormFunctional:
         self.state, self.rho = state, rho
         self.states: tuple[Any, ...] = () if state is None else (state,)
         self.comm = rho.function_space.mesh.comm
-        self._value = fem.form(J)
+        self._value = form(J)
         self.adjoint_solves = 0
         partial = ufl.derivative(J, rho)
         self._adjoint: fem.Function | None = None
         self._needs_state = state is not None and state.u in J.coefficients()
         if state is None or not self._needs_state:
-            self._derivative = fem.form(partial)
+            self._derivative = form(partial)
             return
         self.adjoint = fem.Function(state.u.function_space, name="adjoint")
-        self._source = fem.form(ufl.derivative(J, state.u))
-        self._residual = fem.form(state.F)
+        self._source = form(ufl.derivative(J, state.u))
         sensitivity = ufl.action(ufl.adjoint(ufl.derivative(state.F, rho)), self.adjoint)
-        self._derivative = fem.form(partial - sensitivity)
+        self._derivative = form(partial - sensitivity)
         self._transposed: LinearSolver | None = None
 
     def value(self) -> float:
@@ -103,6 +103,22 @@ class FormFunctional:
         if self._needs_state:
             self._solve_adjoint()
         return owned(assemble_dual(self._derivative)).copy()
+
+    def correction(self) -> float:
+        """−λᵀF(u): what the residual that the state solver left does to J, to first order.
+
+        J of the exact state is J(u) − λᵀF(u) up to the product of the errors of u and of λ, those of the last
+        :meth:`derivative`. Zero without a state. Collective.
+        """
+        if not self._needs_state:
+            return 0.0
+        assert self.state is not None
+        return float(self.comm.allreduce(float(owned(self.state.load()) @ owned(self.adjoint))))
+
+    @property
+    def guesses(self) -> list[Array]:
+        """Where the next adjoint solve starts, as views of this rank's values."""
+        return [self.adjoint.x.array] if self._needs_state else []
 
     def _solve_adjoint(self) -> None:
         state = self.state
@@ -122,6 +138,7 @@ class FormFunctional:
                 )
             solver = self._transposed
             solver.assemble()
+            solver.set_tolerance(state.tolerance)
         solver.solve(source, self.adjoint)
         self.adjoint_solves += 1
 
@@ -134,10 +151,8 @@ class FormFunctional:
         if self.comm.allreduce(float(largest)) > 0:
             return None
         state.u.x.array[:] = 0
-        load = assemble_dual(self._residual)
+        load = state.load()
         state.u.x.array[:] = kept
-        load.array[:] *= -1
-        zero_on_boundary(load, state.bcs)
         L = owned(load)
         LL, LS = self.comm.allreduce(np.array([L @ L, L @ source]))
         factor = LS / LL if LL > 0 else 0.0
@@ -164,7 +179,7 @@ class TensorFunctional:
         self.state, self.rho, self.states = problem, rho, (problem,)
         mesh, d = problem.cell.mesh, problem.cell.dim
         self.comm = mesh.comm
-        self._function = TensorValue(mesh.comm, function, d)
+        self.function = TensorValue(mesh.comm, function, d)
         self._weight = fem.Constant(mesh, np.eye(d))
         fields = problem.local_fields()
         energy = sum(
@@ -173,15 +188,15 @@ class TensorFunctional:
             for j in range(d)
         )
         # Held constant in κ: weight and correctors.
-        self._derivative = fem.form(ufl.derivative(energy * problem.dx, rho))
+        self._derivative = form(ufl.derivative(energy * problem.dx, rho))
 
     def value(self) -> float:
         """J(D) at the present tensor."""
-        return self._function.value(self.state.tensor)
+        return self.function.value(self.state.tensor)
 
     def derivative(self) -> Array:
         """dJ/dρ as a dual vector over owned cells."""
-        self._weight.value = self._function.derivative(self.state.tensor)
+        self._weight.value = self.function.derivative(self.state.tensor)
         return owned(assemble_dual(self._derivative)) / self.state.cell.volume
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from mpi4py import MPI
 
-from fetopo.design.combination import smooth_maximum
+from fetopo.design.checkpoint import Checkpoint
 from fetopo.design.constraints import Specification
-from fetopo.design.crisp import Labels, threshold, verify, verify_voxels
+from fetopo.design.crisp import Labels, VoxelStructure, threshold, verify, verify_voxels, voxel_structure
 from fetopo.design.existence import check_design
 from fetopo.design.formulation import formulate, make_task, value_of
 from fetopo.design.goal import MAIN, Goal
+from fetopo.design.grey import GreyLevel
 from fetopo.design.model import CellModel
-from fetopo.design.problem import Callback, DesignProblem, DesignResult, LoopOptions
+from fetopo.design.problem import Callback, Constraint, DesignProblem, DesignResult, LoopOptions
+from fetopo.design.realize import Structure, realize, solved_with
+from fetopo.design.regions import PassiveRegions, Region
+from fetopo.design.symmetry import Symmetry
+from fetopo.design.target import correct_target
 from fetopo.design.voxels import VoxelState
 from fetopo.microstructure.mesh import UnitCell
 from fetopo.transport import materials
@@ -66,16 +71,14 @@ class CellDesign:
         tensor: effective tensor of the density as the optimizer saw it.
         crisp: 0 or 1 for each owned cell, at the wanted volume fraction.
         labels: the same as an integer array where the cell is a grid, else None.
-        verified_tensor: effective tensor of the crisp structure, solved again with the true conductivities by
-            elements: on voxels an upper bound of what the structure exactly has.
-        verified_refinement: each voxel was split this many times along every axis for that.
-        volume_fraction: of the crisp structure.
+        structure: the crisp structure on its own mesh, solved again with the true conductivities.
+        voxels: the crisp structure as voxels, solved again likewise; None where the cell is no grid.
         reached, verified: the goal's number before and after; with several transports what they reach of
             their bounds, see :meth:`Goal.together`.
         bound: the most that any structure of the wanted volume fraction can reach, or None for a target.
-        crisp_bound: the same for the volume fraction of the crisp structure, which a grid rounds.
-        verified_lower_bound: on a grid of voxels guaranteed lower bound of the tensor, else None.
-        verified_at_least: the goal's number at that bound; None on a mesh, for a target and for a function.
+        crisp_bound: the same for the volume fraction of the meshed structure.
+        verified_at_least: the goal's number at the guaranteed lower bound; None for a target or a function,
+            or without one.
         goal: what it was designed for, in terms of the effective tensor.
         conductivity: of the two materials.
         transports: results by name, "main" included, where there are several.
@@ -88,14 +91,12 @@ class CellDesign:
     tensor: Array
     crisp: Array
     labels: Labels | None
-    verified_tensor: Array
-    verified_refinement: int
-    volume_fraction: float
+    structure: Structure
+    voxels: VoxelStructure | None
     reached: float
     verified: float
     bound: float | None
     crisp_bound: float | None
-    verified_lower_bound: Array | None = None
     verified_at_least: float | None = None
     goal: Goal = field(default_factory=Goal)
     conductivity: tuple[float, float] = (0.0, 1.0)
@@ -111,8 +112,29 @@ class CellDesign:
         return "voxel" if isinstance(self.cell, VoxelGrid) else "mesh"
 
     @property
+    def verified_tensor(self) -> Array:
+        """Effective tensor of the meshed structure, best estimate."""
+        return self.structure.tensor
+
+    @property
+    def verified_lower_bound(self) -> Array | None:
+        """Guaranteed lower bound of the tensor of the meshed structure, where there is one."""
+        return self.structure.lower_bound
+
+    @property
+    def volume_fraction(self) -> float:
+        """Of the better material in the meshed structure."""
+        return self.structure.volume_fraction
+
+    @property
+    def projection_gap(self) -> float:
+        """‖D − Dᶜ‖/‖Dᶜ‖ with the effective tensors of the density and of the meshed crisp structure."""
+        D = self.structure.tensor
+        return float(np.linalg.norm(self.tensor - D)) / max(float(np.linalg.norm(D)), 1e-300)
+
+    @property
     def bound_fraction(self) -> float | None:
-        """Verified value relative to the bound for the crisp structure's own volume fraction."""
+        """Verified value relative to the bound for the meshed structure's own volume fraction."""
         return None if self.crisp_bound is None else self.verified / self.crisp_bound
 
 
@@ -125,13 +147,17 @@ def design_cell(
     goal: Goal | None = None,
     transports: Mapping[str, tuple[float, float]] | None = None,
     constraints: Sequence[Specification] = (),
+    filter: str = "helmholtz",
+    passive: PassiveRegions | Mapping[str, Region] | None = None,
+    symmetry: Symmetry | str | None = None,
     start: Array | str = "inclusions",
     seed: int = 0,
-    law: Callable[..., Any] = materials.simp,
+    law: Callable[..., Any] | str = materials.simp,
     options: LoopOptions | None = None,
     refine: int = 2,
     petsc_options: PetscOptions | None = None,
     callbacks: Sequence[Callback] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> CellDesign:
     """Distribute two materials in a periodic cell so that it has a wanted effective conductivity.
 
@@ -145,13 +171,15 @@ def design_cell(
         transports: conductivities of the same two materials for further transports, by name, in either order,
             e.g. {"ions": (1.0, 0.0)}.
         constraints: any number of those in :mod:`fetopo.design.constraints`.
+        filter, passive, symmetry: see :class:`fetopo.design.model.CellModel`.
         start: "inclusions", "random", or one value in [0, 1] per owned cell.
         seed: of the random start.
-        law: interpolation between the materials, see :mod:`fetopo.transport.materials`.
-        options: continuation and stopping.
+        law: interpolation between the materials, or its name, see :mod:`fetopo.transport.materials`.
+        options: continuation, optimizer and stopping.
         refine: how often each voxel is split along an axis to verify the crisp design.
         petsc_options: of the corrector problems while designing; on a mesh only.
         callbacks: called after every iteration.
+        checkpoint: where to write what a run can go on from, and whether to go on from there.
     Raises:
         ValueError: values out of range, a target, a floor or a combination that no structure with this volume
             fraction has, a grid that is not periodic, or PETSc options for a grid of voxels.
@@ -161,48 +189,75 @@ def design_cell(
         cell.dim, conductivity, volume_fraction, filter_radius, goal or Goal(), transports, constraints
     )
     goal, (low, high) = task.goal, task.conductivities[MAIN]
-    model = CellModel(cell, filter_radius, petsc_options=petsc_options)
+    model = CellModel(
+        cell, filter_radius, filter=filter, passive=passive, symmetry=symmetry, petsc_options=petsc_options
+    )
     asked = formulate(model, task, law)
-    state = asked.states[MAIN]
+    state, limits = asked.states[MAIN], asked.constraints
+    projections: list[Any] = [model.projection]
+    if goal.kind == "target":
+        grey = GreyLevel(model.density, model.volumes, model.volume)
+        limits.append(Constraint("grey", grey, 1.0))
+        projections.append(grey)
+    bound = task.bound()
     run = DesignProblem(
         model.density,
-        smooth_maximum(asked.objective) if isinstance(asked.objective, list) else asked.objective,
-        asked.constraints,
+        asked.objective,
+        limits,
         volumes=model.volumes,
-        projections=[model.projection],
+        projections=projections,
         interpolations=model.interpolations,
         solvers=model.solvers,
         options=options,
         callbacks=callbacks,
+        bound_fraction=None if bound is None else lambda J: 1 / (J * bound),
     )
-    result = run.run(model.start(start, volume_fraction, seed))
+    if checkpoint is not None:
+        about = {
+            "goal": task.described,
+            "conductivity": [low, high],
+            "volume fraction": volume_fraction,
+            "constraints": [repr(spec) for spec in task.constraints],
+        }
+        checkpoint = replace(checkpoint, about=about | dict(checkpoint.about))
+    result = run.run(model.start(start, volume_fraction, seed), checkpoint)
+
+    def meshed(result: DesignResult, shapes: bool = False) -> Structure:
+        crisp = threshold(result.rho, model.volumes, model.density.comm)
+        return realize(model, result.m, result.rho, crisp, (low, high), shapes=shapes)
+
+    if goal.kind == "target":
+        objective: Any = asked.objective
+        result = correct_target(
+            run, result, np.array(goal.target), state, objective.function, lambda r: meshed(r).tensor
+        )
+    structure = meshed(result, shapes=True)
     crisp = threshold(result.rho, model.volumes, model.density.comm)
-    fraction = model.fraction(crisp)
-    tensors = {name: np.array(s.tensor) for name, s in asked.states.items()}
-    verified: dict[str, Array] = {}
-    lower: dict[str, Array] = {}
-    labels: Labels | None
+    voxels = voxel_structure(model, crisp, (low, high), refine)
+    solved = {MAIN: structure}
     for name, pair in task.conductivities.items():
-        if isinstance(cell, VoxelGrid):
-            verified[name], lower[name], labels = verify_voxels(cell, crisp, pair, refine)
-        else:
-            verified[name], labels = verify(cell, crisp, pair, refine)
+        if name != MAIN:
+            solved[name] = solved_with(structure, pair)
+    fraction = structure.volume_fraction
+    tensors = {name: np.array(s.tensor) for name, s in asked.states.items()}
+    lower = {name: found.lower_bound for name, found in solved.items() if found.lower_bound is not None}
     others = {
         name: TransportResult(
             pair,
             tensors.get(name),
-            verified[name],
+            solved[name].tensor,
             lower.get(name),
-            goal.reached(verified[name]),
+            goal.reached(solved[name].tensor),
             goal.bound(fraction, pair, cell.dim),
         )
         for name, pair in task.conductivities.items()
         if len(task.conductivities) > 1
     }
 
-    def number(found: dict[str, Array], f: float | None = None) -> float:
+    def number(found: Mapping[str, Array], f: float | None = None) -> float:
         return value_of(model.comm, goal, found[MAIN]) if goal.kind == "function" else task.reached(found, f)
 
+    at_least = len(lower) == len(solved) and goal.kind not in ("target", "function")
     return CellDesign(
         cell,
         result,
@@ -210,16 +265,14 @@ def design_cell(
         model.image(result.rho),
         tensors[MAIN],
         crisp,
-        labels,
-        verified[MAIN],
-        refine if labels is not None else 1,
-        fraction,
+        None if voxels is None else voxels.labels,
+        structure,
+        voxels,
         number(tensors),
-        number(verified, fraction),
-        task.bound(),
+        number({name: found.tensor for name, found in solved.items()}, fraction),
+        bound,
         task.bound(fraction),
-        lower.get(MAIN),
-        number(lower, fraction) if lower and goal.kind not in ("target", "function") else None,
+        number(lower, fraction) if at_least else None,
         goal,
         (low, high),
         others,

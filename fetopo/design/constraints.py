@@ -37,7 +37,7 @@ class Setting:
         filter_radius: of the density filter.
         conductivities: of each transport by name, where ρ = 0 and where ρ = 1.
         fractions: least and largest volume fraction that the constraints allow.
-        state: from a name or a pair of conductivities to its state; made once.
+        state: from a name to its state, or from the conductivities of a virtual transport; made once.
     """
 
     dim: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ from dolfinx import fem
 from dolfinx import mesh as dmesh
 from mpi4py import MPI
 
+from fetopo.design.model import CellModel
 from fetopo.microstructure.mesh import UnitCell, to_image, voxel_cell
 from fetopo.transport.homogenization import effective_conductivity
 from fetopo.transport.state import owned
@@ -20,6 +21,41 @@ Labels = npt.NDArray[np.uint8]
 
 #: Krylov tolerance of both solutions of the crisp structure on voxels.
 VERIFY_TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class VoxelStructure:
+    """The crisp structure as voxels.
+
+    Attributes:
+        labels: 1 where the better material is, as an array of the grid.
+        volume_fraction: of the better material.
+        tensor: effective tensor by elements: an upper bound of what the structure of voxels exactly has.
+        lower_bound: guaranteed lower bound on a grid of voxels; None on a mesh.
+        refinement: each voxel was split this many times along every axis for that.
+    """
+
+    labels: Labels
+    volume_fraction: float
+    tensor: Array
+    lower_bound: Array | None
+    refinement: int
+
+
+def voxel_structure(
+    model: CellModel, crisp: Array, conductivity: tuple[float, float], refine: int
+) -> VoxelStructure | None:
+    """The crisp structure of a model's grid as voxels, solved again; None where its cell is no grid."""
+    lower = None
+    if isinstance(model.cell, VoxelGrid):
+        tensor, lower, labels = verify_voxels(model.cell, crisp, conductivity, refine)
+    elif model.cell.grid is None:
+        return None
+    else:
+        tensor, found = verify(model.cell, crisp, conductivity, refine)
+        assert found is not None
+        labels = found
+    return VoxelStructure(labels, model.fraction(crisp), tensor, lower, refine)
 
 
 def threshold(rho: Array, volumes: Array, comm: MPI.Comm) -> Array:

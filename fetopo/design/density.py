@@ -1,10 +1,11 @@
 """From design variable to physical density: filter, projection, interpolation, each with its transpose.
 
-    x ─ filter ─▶ x̃ ─ HeavisideProjection ─▶ ρ ─ Interpolation ─▶ κ
+    x ─ symmetry ─ passive ─ filter ─▶ x̃ ─ HeavisideProjection ─ passive ─▶ ρ ─ Interpolation ─▶ κ
 
 Arrays hold one value per owned cell, on a grid of voxels one per voxel of the own block in C order. `forward`
 maps values; `vjp` maps a derivative with respect to the result (a dual vector: one number per cell, already
-summed over the cell) to one with respect to the input. Filters: here on meshes, in `voxels` without a mesh.
+summed over the cell) to one with respect to the input. The steps that are not here: `filters`, `regions`,
+`symmetry`.
 """
 
 from __future__ import annotations
@@ -14,91 +15,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import ufl
 from dolfinx import fem
 
-from fetopo.microstructure.mesh import UnitCell
+from fetopo.design.filters import HelmholtzFilter
+from fetopo.design.regions import PassiveRegions
+from fetopo.design.symmetry import Symmetry
 from fetopo.transport import materials
-from fetopo.transport.periodic import periodic_space
-from fetopo.transport.quadrature import measure
-from fetopo.transport.state import LinearSolver, PetscOptions, assemble_dual, owned
+from fetopo.transport.state import owned
 from fetopo.transport.voxel import VoxelGrid
 
+__all__ = ["DensityMap", "HeavisideProjection", "HelmholtzFilter", "Interpolation", "chain"]
+
 Array = npt.NDArray[np.float64]
-
-#: Krylov solver of the filter: its matrix is a mass matrix with a little diffusion.
-FILTER_OPTIONS = {"ksp_type": "cg", "ksp_rtol": 1e-12, "ksp_max_it": 2000, "pc_type": "jacobi"}
-
-
-class HelmholtzFilter:
-    """Local averaging over a distance R by a screened Poisson equation.
-
-    −r²∇²x̃ + x̃ = x,  r = R/(2√3), with continuous piecewise linear x̃, returned as its mean over each cell:
-    x̃ = M⁻¹BᵀK⁻¹B x with B the pairing of cell values with test functions and M the cell volumes. Volume is
-    preserved. Boundaries carry no flux; on a periodic cell there is no boundary.
-
-    Args:
-        mesh: the mesh.
-        radius: R, in the unit of the mesh; 0 returns the input.
-        cell: periodic cell the mesh belongs to, if it is one.
-        petsc_options: options of the Krylov solver.
-    Raises:
-        ValueError: a radius that is negative or not finite.
-    Source: Lazarov and Sigmund (2011), Int. J. Numer. Meth. Eng. 86, 765, doi:10.1002/nme.3072.
-    """
-
-    def __init__(
-        self,
-        mesh: Any,
-        radius: float,
-        *,
-        cell: UnitCell | None = None,
-        petsc_options: PetscOptions | None = None,
-    ) -> None:
-        if not (np.isfinite(radius) and radius >= 0):
-            raise ValueError(f"the filter radius must be non-negative and finite, found {radius}")
-        self.radius = float(radius)
-        Q = fem.functionspace(mesh, ("DG", 0))
-        self._cells = fem.Function(Q)
-        self.volumes = owned(assemble_dual(fem.form(ufl.TestFunction(Q) * measure(mesh, 0, cell)))).copy()
-        #: Linear solvers it uses, for whoever counts iterations.
-        self.solvers: list[LinearSolver] = []
-        if radius == 0:
-            return
-        V = fem.functionspace(mesh, ("Lagrange", 1))
-        if cell is not None:
-            V = periodic_space(V, cell.lower, cell.upper, complete=cell.complete)
-        u, v, q = ufl.TrialFunction(V), ufl.TestFunction(V), ufl.TestFunction(Q)
-        r2 = (radius / (2 * 3**0.5)) ** 2
-        a = (r2 * ufl.inner(ufl.grad(u), ufl.grad(v)) + ufl.inner(u, v)) * measure(mesh, 2, cell)
-        dx = measure(mesh, 1, cell)
-        self._nodes = fem.Function(V)
-        self._last = fem.Function(V)
-        self._to_nodes = fem.form(self._cells * v * dx)
-        self._to_cells = fem.form(self._nodes * q * dx)
-        self._solver = LinearSolver(a, petsc_options=petsc_options or FILTER_OPTIONS)
-        self._solver.assemble()
-        self.solvers.append(self._solver)
-
-    def _apply(self, values: Array, guess: fem.Function | None) -> Array:
-        """BᵀK⁻¹B, which is its own transpose; `guess` is where the solver starts and gets the solution."""
-        # Densities and derivatives differ by orders of magnitude: one is no guess for the other.
-        self._nodes.x.array[:] = 0.0 if guess is None else guess.x.array
-        owned(self._cells)[:] = values
-        self._cells.x.scatter_forward()
-        b = assemble_dual(self._to_nodes)
-        self._solver.solve(b, self._nodes)
-        if guess is not None:
-            guess.x.array[:] = self._nodes.x.array
-        return owned(assemble_dual(self._to_cells)).copy()
-
-    def forward(self, x: Array) -> Array:
-        """Filtered values x̃ = M⁻¹BᵀK⁻¹B x."""
-        return x.copy() if self.radius == 0 else self._apply(x, self._last) / self.volumes
-
-    def vjp(self, dual: Array) -> Array:
-        """Pull a derivative back: BᵀK⁻¹B M⁻¹ ȳ."""
-        return dual.copy() if self.radius == 0 else self._apply(dual / self.volumes, None)
 
 
 class HeavisideProjection:
@@ -214,7 +142,7 @@ class DensityMap:
     """
 
     def __init__(self, domain: Any, *steps: Any) -> None:
-        self.steps = steps
+        self.steps, self.domain = steps, domain
         self.rho: fem.Function | None = None
         #: What each step gave in the last :meth:`forward`, for functionals that look inside the chain.
         self.inner: list[Array] = []
@@ -253,3 +181,27 @@ class DensityMap:
                 dual = dual + inner[number]
             dual = self.steps[number].vjp(dual)
         return dual
+
+
+def chain(
+    filter: Any,
+    projection: Any | None = None,
+    *,
+    passive: PassiveRegions | None = None,
+    symmetry: Symmetry | None = None,
+) -> list[Any]:
+    """Steps of a density map in the order in which they belong.
+
+    Passive regions come twice: before the filter, so that what is beside them sees them as they are, and at
+    the end, so that they are exactly that.
+
+    Args:
+        filter, projection, passive, symmetry: the steps; None leaves one out.
+    Raises:
+        ValueError: passive regions that are not as symmetric as the design shall be.
+    """
+    if symmetry is not None and passive is not None:
+        symmetry.check(passive.solid, "the passive solid")
+        symmetry.check(passive.void, "the passive void")
+    steps = (symmetry, passive, filter, projection, passive)
+    return [step for step in steps if step is not None]

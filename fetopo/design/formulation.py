@@ -40,6 +40,15 @@ class Task:
     constraints: Sequence[Specification]
     setting: Setting
 
+    @property
+    def described(self) -> str:
+        """What is minimized, in one line."""
+        goal = self.goal
+        wanted = goal.target or goal.direction or ""
+        also = {name: self.conductivities[name] for name in goal.transports if goal.several}
+        more = f" {also} {goal.combine} {goal.shares}" if also else ""
+        return f"{goal.kind} {wanted}".strip() + more
+
     def bound(self, volume_fraction: float | None = None) -> float | None:
         """The most that any structure can reach; None for a target or a function.
 
@@ -117,6 +126,11 @@ class Formulation:
     states: dict[str, Any]
 
 
+def virtual_law(rho: Any, low: float, high: float, penalty: Any = 3.0) -> Any:
+    """SIMP with twice the penalty: what is grey does not connect, as the threshold may cut it."""
+    return materials.simp(rho, low, high, 2 * penalty)
+
+
 def formulate(model: CellModel, task: Task, law: Callable[..., Any] | str = materials.simp) -> Formulation:
     """States, objective and constraints of a task. Collective.
 
@@ -126,11 +140,16 @@ def formulate(model: CellModel, task: Task, law: Callable[..., Any] | str = mate
         law: interpolation between the materials.
     """
     made: dict[Pair, Any] = {}
+    virtual: dict[Pair, Any] = {}
 
     def state(which: str | Pair) -> Any:
-        pair = task.setting.pair(which) if isinstance(which, str) else which
+        if not isinstance(which, str):
+            if which not in virtual:
+                virtual[which] = model.state(which, virtual_law)
+            return virtual[which]
+        pair = task.setting.pair(which)
         if pair not in made:
-            made[pair] = model.state(pair, law)  # type: ignore[arg-type]
+            made[pair] = model.state(pair, law)
         return made[pair]
 
     goal = task.goal

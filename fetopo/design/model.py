@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,10 +11,13 @@ from mpi4py import MPI
 
 from fetopo._mpi import require
 from fetopo.design.adjoint import Functional, MeanDensity, TensorFunctional
-from fetopo.design.density import DensityMap, HeavisideProjection, HelmholtzFilter, Interpolation
+from fetopo.design.density import DensityMap, HeavisideProjection, Interpolation, chain
+from fetopo.design.filters import ConvolutionFilter, HelmholtzFilter, VoxelFilter
 from fetopo.design.functionals import TensorFunction
 from fetopo.design.initial import from_field, start_field
-from fetopo.design.voxels import VoxelFilter, VoxelState, VoxelTensorFunctional
+from fetopo.design.regions import PassiveRegions, Region, passive_regions
+from fetopo.design.symmetry import Symmetry
+from fetopo.design.voxels import VoxelState, VoxelTensorFunctional
 from fetopo.microstructure.mesh import UnitCell, to_image
 from fetopo.transport import materials
 from fetopo.transport.homogenization import CellProblem
@@ -36,6 +39,10 @@ DESIGN_OPTIONS: dict[str, Any] = {"ksp_rtol": 1e-10}
 VOXEL_TOLERANCE = 1e-6
 
 
+#: Filters by name.
+FILTERS = ("helmholtz", "convolution")
+
+
 class CellState(Protocol):
     """A cell problem that follows the density."""
 
@@ -45,21 +52,54 @@ class CellState(Protocol):
     def solve(self) -> Any: ...
 
 
+def cell_filter(
+    cell: UnitCell | VoxelGrid, radius: float, name: str = "helmholtz"
+) -> HelmholtzFilter | VoxelFilter | ConvolutionFilter:
+    """Density filter of a periodic cell.
+
+    Args:
+        cell: periodic cell with its mesh, or a grid of voxels.
+        radius: smallest length over which the structure varies.
+        name: "helmholtz", or on voxels "convolution".
+    Raises:
+        ValueError: another name, a convolution on a mesh, a grid that is not periodic, a radius out of range.
+    """
+    if name not in FILTERS:
+        raise ValueError(f"a filter is {' or '.join(map(repr, FILTERS))}, found {name!r}")
+    if not isinstance(cell, VoxelGrid):
+        if name != "helmholtz":
+            raise ValueError(f"on a mesh the filter is 'helmholtz', found {name!r}")
+        return HelmholtzFilter(cell.mesh, radius, cell=cell)
+    if not all(cell.periodic):
+        raise ValueError(f"the grid must be periodic along every axis, found {cell.periodic}")
+    return VoxelFilter(cell, radius) if name == "helmholtz" else ConvolutionFilter(cell, radius)
+
+
+def law_of(law: Callable[..., Any] | str, dim: int) -> Callable[..., Any]:
+    """An interpolation law, given as such or by its name."""
+    return materials.law(law, dim) if isinstance(law, str) else law
+
+
 class CellModel:
     """A density on a periodic cell: filter, projection, and as many transport problems as are asked for.
 
     Args:
         cell: periodic cell with its mesh, or a periodic grid of voxels, which needs none.
         filter_radius: smallest length over which the structure varies, in the unit of the cell.
+        filter: "helmholtz", or on voxels "convolution".
+        passive: regions that are given, {"solid": …, "void": …} as :func:`fetopo.design.regions.mask_of`
+            takes them.
+        symmetry: of the design, see :class:`fetopo.design.symmetry.Symmetry`.
         petsc_options: of the corrector problems; on a mesh only.
     Attributes:
         comm: communicator of the cell; `density.comm` is that over which values are distributed.
         volumes: volumes of this rank's cells or voxels; `volume` is that of the cell.
-        filter, projection, density: from design variable to density.
+        filter, projection, passive, symmetry, density: from design variable to density.
         interpolations: of all states, for the continuation.
         solvers: linear solvers of filter and states, for whoever counts iterations.
     Raises:
-        ValueError: PETSc options for a grid of voxels, a grid that is not periodic, a radius out of range.
+        ValueError: PETSc options for a grid of voxels, a grid that is not periodic, a radius out of range;
+            passive regions or a symmetry that the cell does not have.
     """
 
     def __init__(
@@ -67,38 +107,36 @@ class CellModel:
         cell: UnitCell | VoxelGrid,
         filter_radius: float,
         *,
+        filter: str = "helmholtz",
+        passive: PassiveRegions | Mapping[str, Region] | None = None,
+        symmetry: Symmetry | str | None = None,
         petsc_options: PetscOptions | None = None,
     ) -> None:
         self.cell, self.dim, self.volume = cell, cell.dim, cell.volume
         self.projection = HeavisideProjection()
-        self.filter: HelmholtzFilter | VoxelFilter
-        if isinstance(cell, VoxelGrid):
-            if petsc_options:
-                raise ValueError(
-                    f"a grid of voxels is solved without PETSc, found options {dict(petsc_options)}"
-                )
-            self.comm: Any = cell.comm
-            self.filter = VoxelFilter(cell, filter_radius)
-            domain: Any = cell
-        else:
-            self.comm = cell.mesh.comm
-            self.filter = HelmholtzFilter(cell.mesh, filter_radius, cell=cell)
-            domain = cell.mesh
+        if isinstance(cell, VoxelGrid) and petsc_options:
+            raise ValueError(f"a grid of voxels is solved without PETSc, found options {dict(petsc_options)}")
+        self.comm: Any = cell.comm if isinstance(cell, VoxelGrid) else cell.mesh.comm
+        self.filter = cell_filter(cell, filter_radius, filter)
         self._options = DESIGN_OPTIONS | dict(petsc_options or {})
-        self.density = DensityMap(domain, self.filter, self.projection)
+        self.passive = passive_regions(cell, passive)
+        self.symmetry = Symmetry(cell, symmetry) if isinstance(symmetry, str) else symmetry
+        steps = chain(self.filter, self.projection, passive=self.passive, symmetry=self.symmetry)
+        self.density = DensityMap(cell if isinstance(cell, VoxelGrid) else cell.mesh, *steps)
         self.volumes = self.filter.volumes
         self.interpolations: list[Interpolation] = []
         self.solvers: list[Any] = list(self.filter.solvers)
 
     def state(
-        self, conductivity: tuple[float, float], law: Callable[..., Any] = materials.simp
+        self, conductivity: tuple[float, float], law: Callable[..., Any] | str = materials.simp
     ) -> CellProblem | VoxelState:
         """A transport problem on the density.
 
         Args:
             conductivity: at ρ = 0 and at ρ = 1; an insulator (0) gets `VOID_CONTRAST` of the other.
-            law: interpolation between the two.
+            law: interpolation between the two, or its name, "simp", "ramp" or "hashin-shtrikman".
         """
+        law = law_of(law, self.dim)
         floor = VOID_CONTRAST * max(conductivity)
         first, second = (max(float(c), floor) for c in conductivity)
         if isinstance(self.cell, VoxelGrid):
@@ -110,6 +148,7 @@ class CellModel:
             interpolation = Interpolation(self.cell.mesh, first, second, law=law)
             kappa = interpolation.ufl(self.density.rho)
             state = CellProblem(self.cell, kappa, petsc_options=self._options)
+            state.solver.name = "state"
             self.solvers.append(state.solver)
         self.interpolations.append(interpolation)
         return state

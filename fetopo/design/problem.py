@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,30 +13,31 @@ from mpi4py import MPI
 
 from fetopo._mpi import require
 from fetopo.design.adjoint import Functional, pull_back
+from fetopo.design.continuation import Continuation, GivenStages, Schedule, Stage
 from fetopo.design.density import DensityMap
-from fetopo.design.mma import MMA, MMAOptions
+from fetopo.design.history import Record
+from fetopo.design.inexact import InexactSolves, SolveAccuracy
+from fetopo.design.mma import MMAOptions
+from fetopo.design.optimizers import Optimizer, make_optimizer
+
+if TYPE_CHECKING:
+    from fetopo.design.checkpoint import Checkpoint
+
+__all__ = [
+    "Callback", "Constraint", "Continuation", "DesignProblem", "DesignResult", "InexactSolves", "LoopOptions",
+    "LoopState", "Record", "Stage",
+]  # fmt: skip
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One step of the continuation: penalty of the interpolation and sharpness of the projection."""
-
-    penalty: float
-    beta: float
-
-
-#: From a convex-like problem to a crisp design.
-DEFAULT_STAGES = tuple(Stage(3.0, beta) for beta in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0))
-
-
-@dataclass(frozen=True)
 class LoopOptions:
-    """When a stage of the continuation is over.
+    """How a run goes on, and when it ends.
 
     Attributes:
-        stages: the continuation, in order.
+        stages: the continuation as a list of stages; default: by need, as `continuation` says.
+        continuation: rule for the next stage, where no list is given.
         stage_iterations: most iterations of one stage.
         final_iterations: most iterations of the last one.
         objective_tolerance: a stage has converged when the objective varies by less than this, relative to
@@ -44,24 +45,45 @@ class LoopOptions:
         change_tolerance: or when no variable moves by more than this.
         window: see there.
         feasibility: largest violation of a scaled constraint that counts as holding.
-        mma: constants of the optimizer.
+        optimizer: by name, see :func:`fetopo.design.optimizers.make_optimizer`.
+        optimizer_options: its constants; default for "mma": `mma`.
+        mma: constants of the method of moving asymptotes.
+        inexact: solve loosely while the design moves much; default: as the states are set.
+    Raises:
+        ValueError: no stage, or a count below 1.
     """
 
-    stages: tuple[Stage, ...] = DEFAULT_STAGES
+    stages: tuple[Stage, ...] | None = None
+    continuation: Continuation = field(default_factory=Continuation)
     stage_iterations: int = 30
     final_iterations: int = 100
     objective_tolerance: float = 1e-3
     change_tolerance: float = 1e-2
     window: int = 5
     feasibility: float = 1e-3
+    optimizer: str = "mma"
+    optimizer_options: Any = None
     mma: MMAOptions = field(default_factory=MMAOptions)
+    inexact: InexactSolves | None = None
 
     def __post_init__(self) -> None:
-        if not self.stages:
-            raise ValueError("the continuation needs at least one stage")
+        if self.stages is not None:
+            GivenStages(self.stages)
         for name in ("stage_iterations", "final_iterations", "window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which stage follows which."""
+        return self.continuation if self.stages is None else GivenStages(self.stages)
+
+    def make_optimizer(self, comm: MPI.Comm, n: int) -> Optimizer:
+        """The optimizer for n own variables between 0 and 1."""
+        given = self.optimizer_options
+        if given is None and self.optimizer == "mma":
+            given = self.mma
+        return make_optimizer(self.optimizer, comm, np.zeros(n), np.ones(n), given)
 
 
 @dataclass(frozen=True)
@@ -93,39 +115,6 @@ class Constraint:
             raise ValueError(f"the bound of constraint {self.name!r} must be positive, found {self.bound}")
 
 
-@dataclass(frozen=True)
-class Record:
-    """One line of the history.
-
-    Attributes:
-        iteration: counted from 1, over all stages.
-        stage: index of the continuation stage; `penalty` and `beta` are its values.
-        objective: value at the design the step started from.
-        constraints: scaled violation by name; not positive where a constraint holds.
-        change: largest change of a variable in the step.
-        grey: 4ρ(1−ρ), mean over the volume: 0 for a crisp design.
-        solver_iterations: Krylov iterations of the step.
-        seconds: since the start of the run.
-    """
-
-    iteration: int
-    stage: int
-    penalty: float
-    beta: float
-    objective: float
-    constraints: dict[str, float]
-    change: float
-    grey: float
-    solver_iterations: int
-    seconds: float
-
-    def row(self) -> dict[str, float]:
-        """Flat dictionary, for a table."""
-        flat = asdict(self)
-        flat |= {f"constraint_{name}": value for name, value in flat.pop("constraints").items()}
-        return flat
-
-
 Callback = Callable[[Record, "DesignProblem"], None]
 
 
@@ -135,10 +124,12 @@ class DesignResult:
 
     Attributes:
         m: this rank's design variables; `rho` the physical densities they give.
-        objective, constraints: values at `m`, constraints scaled as in the history.
+        objective, constraints: values at `m`, constraints scaled as in the history; of several objectives
+            the largest.
         converged: whether the stopping test fired in the last stage.
         grey_level: 4ρ(1−ρ), mean over the volume.
         history: one record per iteration.
+        objectives: all of them, where there are several.
     """
 
     m: Array
@@ -148,57 +139,114 @@ class DesignResult:
     converged: bool
     grey_level: float
     history: list[Record]
+    objectives: tuple[float, ...] = ()
+
+
+@dataclass
+class LoopState:
+    """All that a run goes on from, beside the optimizer and the history.
+
+    Attributes:
+        m: this rank's design variables.
+        stage, index: the present stage, and how many were before it.
+        done: iterations of this stage.
+        recent: last objectives of this stage.
+        scale: what objectives are divided by.
+        seconds: how long the run has taken.
+        finished, converged: whether it is over, and whether by the stopping test.
+    """
+
+    m: Array
+    stage: Stage
+    index: int = 0
+    done: int = 0
+    recent: list[float] = field(default_factory=list)
+    scale: float = 0.0
+    seconds: float = 0.0
+    finished: bool = False
+    converged: bool = False
 
 
 class DesignProblem:
-    """Minimize a functional of a density under constraints.
+    """Minimize a functional of a density, or the largest of several, under constraints.
 
     Args:
         density: design variable to density.
-        objective: what to minimize; scaled by its first value.
+        objective: what to minimize, scaled by its first value; of a sequence, the largest.
         constraints: what must hold.
         volumes: volumes of this rank's cells.
         projections, interpolations: objects whose `beta` and `penalty` the continuation sets.
-        solvers: linear solvers whose iterations are counted.
+        solvers: linear solvers whose `iterations` are counted, by name or in order.
         options: see :class:`LoopOptions`.
         callbacks: called after every iteration on every rank.
+        bound_fraction: from the objective to the fraction of a theoretical bound, for the history.
+    Raises:
+        ValueError: an empty sequence of objectives.
     """
 
     def __init__(
         self,
         density: DensityMap,
-        objective: Functional,
+        objective: Functional | Sequence[Functional],
         constraints: Sequence[Constraint],
         *,
         volumes: Array,
         projections: Sequence[Any] = (),
         interpolations: Sequence[Any] = (),
-        solvers: Sequence[Any] = (),
+        solvers: Sequence[Any] | Mapping[str, Any] = (),
         options: LoopOptions | None = None,
         callbacks: Sequence[Callback] = (),
+        bound_fraction: Callable[[float], float] | None = None,
     ) -> None:
         self.density, self.objective, self.constraints = density, objective, list(constraints)
         self.comm, self.volumes = density.comm, volumes
         self.projections, self.interpolations = list(projections), list(interpolations)
-        self.solvers, self.options = list(solvers), options or LoopOptions()
-        self.callbacks = list(callbacks)
+        self.solvers, self.options = _named(solvers), options or LoopOptions()
+        self.callbacks, self.bound_fraction = list(callbacks), bound_fraction
         #: Records of the present or last run.
         self.history: list[Record] = []
         self._total_volume = float(self.comm.allreduce(float(volumes.sum())))
+        if not self.objectives:
+            raise ValueError("a design needs at least one objective, found none")
 
-    def evaluate(self, m: Array, *, gradients: bool = True) -> tuple[float, Array, Array, Array]:
-        """Objective, its gradient, scaled constraints and their gradients at m; each state is solved once."""
+    @property
+    def objectives(self) -> list[Functional]:
+        """The objective, or all of them."""
+        return list(self.objective) if isinstance(self.objective, Sequence) else [self.objective]
+
+    @property
+    def functionals(self) -> list[Functional]:
+        """Objectives and what is constrained."""
+        return [*self.objectives, *(c.functional for c in self.constraints)]
+
+    @property
+    def states(self) -> list[Any]:
+        """The state problems, each once."""
+        return list({id(s): s for f in self.functionals for s in f.states}.values())
+
+    def evaluate(self, m: Array, *, gradients: bool = True) -> tuple[Any, Array, Array, Array]:
+        """Objective, its gradient, scaled constraints and their gradients at m; each state is solved once.
+
+        Returns:
+            f₀ and df₀ of shape (n,), for a sequence of k objectives of shapes (k,) and (k, n); g of shape
+            (m,); dg of shape (m, n).
+        """
         self.density.forward(m)
-        functionals = [self.objective, *(c.functional for c in self.constraints)]
-        states = {id(s): s for f in functionals for s in f.states}
-        for state in states.values():
+        for state in self.states:
             state.solve()
-        value = self.objective.value()
-        g = np.array([c.sign * (c.functional.value() / c.bound - 1) for c in self.constraints])
+        functionals = self.functionals
+        values = np.array([f.value() for f in functionals])
+        duals = [pull_back(f, self.density) for f in functionals] if gradients else []
+        if gradients and self.options.inexact is not None:
+            # The adjoint, known now, tells what the residual of the state does to the value.
+            values += [f.correction() if hasattr(f, "correction") else 0.0 for f in functionals]
+        k, single = len(self.objectives), not isinstance(self.objective, Sequence)
+        g = np.array([c.sign * (v / c.bound - 1) for c, v in zip(self.constraints, values[k:], strict=True)])
+        value = float(values[0]) if single else values[:k]
         if not gradients:
             return value, np.zeros(0), g, np.zeros((0, 0))
-        gradient = pull_back(self.objective, self.density)
-        rows = [pull_back(c.functional, self.density) * (c.sign / c.bound) for c in self.constraints]
+        rows = [dual * (c.sign / c.bound) for c, dual in zip(self.constraints, duals[k:], strict=True)]
+        gradient = duals[0] if single else np.array(duals[:k])
         return value, gradient, g, np.array(rows).reshape(len(rows), m.size)
 
     def grey_level(self) -> float:
@@ -215,70 +263,142 @@ class DesignProblem:
         for interpolation in self.interpolations:
             interpolation.penalty = stage.penalty
 
-    def run(self, m: Array) -> DesignResult:
+    def run(self, m: Array, checkpoint: Checkpoint | None = None) -> DesignResult:
         """Optimize from m, values in [0, 1].
 
+        Args:
+            m: this rank's design variables to start from.
+            checkpoint: where and how often to write what a run goes on from, and whether to go on from there.
         Raises:
-            ValueError: a start outside [0, 1], on every rank.
+            ValueError: a start outside [0, 1], or a checkpoint of another problem; on every rank.
             RuntimeError: a linear solver did not converge.
         """
         o = self.options
         inside = bool(np.all((m >= 0) & (m <= 1)))
         require(self.comm, inside, "the initial design must lie between 0 and 1")
-        start, scale, converged = time.perf_counter(), 0.0, False
-        history = self.history
-        history.clear()
-        for index, stage in enumerate(o.stages):
-            self.set_stage(stage)
-            last = index == len(o.stages) - 1
-            optimizer = MMA(self.comm, np.zeros(m.size), np.ones(m.size), o.mma)
-            objectives: list[float] = []
-            for _ in range(o.final_iterations if last else o.stage_iterations):
-                before = sum(s.iterations for s in self.solvers)
-                value, gradient, g, jacobian = self.evaluate(m)
-                scale = scale or abs(value) or 1.0
-                grey = self.grey_level()
-                new: Array = optimizer.step(m, gradient * (1 / scale), g, jacobian)
-                change = float(self.comm.allreduce(float(np.abs(new - m).max(initial=0.0)), op=MPI.MAX))
-                m = new
-                objectives.append(value)
-                record = Record(
-                    len(history) + 1,
-                    index,
-                    stage.penalty,
-                    stage.beta,
-                    value,
-                    {c.name: float(v) for c, v in zip(self.constraints, g, strict=True)},
-                    change,
-                    grey,
-                    sum(s.iterations for s in self.solvers) - before,
-                    time.perf_counter() - start,
-                )
-                history.append(record)
+        start = time.perf_counter()
+        state = LoopState(m, o.schedule.first())
+        optimizer = o.make_optimizer(self.comm, m.size)
+        accuracy = SolveAccuracy(o.inexact, self.states)
+        self.history.clear()
+        if checkpoint is not None:
+            checkpoint.open(self, state, optimizer, accuracy)
+            start -= state.seconds
+        self.set_stage(state.stage)
+        try:
+            while not state.finished:
+                record = self._iterate(state, optimizer, accuracy, start)
                 for callback in self.callbacks:
                     callback(record, self)
-                if self._settled(objectives, g, change, scale):
-                    converged = last
-                    break
-        value, _, g, _ = self.evaluate(m, gradients=False)
-        final = {c.name: float(v) for c, v in zip(self.constraints, g, strict=True)}
+                if self._stage_over(state, record, accuracy):
+                    optimizer = o.make_optimizer(self.comm, m.size)
+                state.seconds = time.perf_counter() - start
+                if checkpoint is not None:
+                    checkpoint.tick(self, state, optimizer, accuracy)
+        finally:
+            accuracy.restore()
+        return self._result(state)
+
+    def _iterate(
+        self, state: LoopState, optimizer: Optimizer, accuracy: SolveAccuracy, start: float
+    ) -> Record:
+        """One step of the optimizer."""
+        before = {name: int(s.iterations) for name, s in self.solvers.items()}
+        tolerance = accuracy.apply()
+        value, gradient, g, jacobian = self.evaluate(state.m)
+        largest = float(np.max(value))
+        scale = state.scale = state.scale or float(np.max(np.abs(value))) or 1.0
+        grey = self.grey_level()
+
+        def elsewhere(x: Array) -> tuple[Any, Array]:
+            there, _, constraints, _ = self.evaluate(x, gradients=False)
+            return there / scale, constraints
+
+        new = optimizer.step(
+            state.m, value / scale, gradient * (1 / scale), g, jacobian,
+            elsewhere if optimizer.needs_evaluate else None,
+        )  # fmt: skip
+        moved = np.abs(new - state.m)
+        change = float(self.comm.allreduce(float(moved.max(initial=0.0)), op=MPI.MAX))
+        total, count = self.comm.allreduce(np.array([float(moved.sum()), float(moved.size)]))
+        accuracy.moved(float(total / max(count, 1.0)))
+        state.m = new
+        state.done += 1
+        state.recent = [*state.recent[-self.options.window :], largest]
+        used = {name: int(s.iterations) - before[name] for name, s in self.solvers.items()}
+        record = Record(
+            iteration=len(self.history) + 1,
+            stage=state.index,
+            penalty=state.stage.penalty,
+            beta=state.stage.beta,
+            objective=largest,
+            constraints={c.name: float(v) for c, v in zip(self.constraints, g, strict=True)},
+            change=change,
+            grey=grey,
+            solver_iterations=sum(used.values()),
+            seconds=time.perf_counter() - start,
+            iterations_of=used,
+            objectives=tuple(map(float, value)) if isinstance(self.objective, Sequence) else (),
+            bound_fraction=None if self.bound_fraction is None else float(self.bound_fraction(largest)),
+            tolerance=tolerance,
+        )
+        self.history.append(record)
+        return record
+
+    def _stage_over(self, state: LoopState, record: Record, accuracy: SolveAccuracy) -> bool:
+        """Whether another stage begins; sets it, or the end of the run."""
+        o = self.options
+        settled = self._settled(state, record)
+        if not settled and state.done < min(o.stage_iterations, o.final_iterations):
+            return False
+        # The stage ends with the design after the step.
+        self.density.forward(state.m)
+        following = o.schedule.after(state.index, state.stage, self.grey_level())
+        if following is None:
+            if settled and accuracy.tighten():
+                return False
+            state.finished = settled or state.done >= o.final_iterations
+            state.converged = settled
+            return False
+        if not settled and state.done < o.stage_iterations:
+            return False
+        state.stage, state.index, state.done, state.recent = following, state.index + 1, 0, []
+        accuracy.restart()
+        self.set_stage(following)
+        return True
+
+    def _settled(self, state: LoopState, record: Record) -> bool:
+        o = self.options
+        if any(v > o.feasibility for v in record.constraints.values()):
+            return False
+        if record.change < o.change_tolerance:
+            return True
+        recent = state.recent
+        # An objective that tends to zero is measured against where it started.
+        size = abs(recent[-1]) + 1e-4 * state.scale
+        return len(recent) > o.window and max(recent) - min(recent) < o.objective_tolerance * size
+
+    def _result(self, state: LoopState) -> DesignResult:
+        value, _, g, _ = self.evaluate(state.m, gradients=False)
         return DesignResult(
-            m,
+            state.m,
             self.density.values.copy(),
-            value,
-            final,
-            converged,
+            float(np.max(value)),
+            {c.name: float(v) for c, v in zip(self.constraints, g, strict=True)},
+            state.converged,
             self.grey_level(),
-            list(history),
+            list(self.history),
+            tuple(map(float, value)) if isinstance(self.objective, Sequence) else (),
         )
 
-    def _settled(self, objectives: list[float], g: Array, change: float, scale: float) -> bool:
-        o = self.options
-        if np.any(g > o.feasibility):
-            return False
-        if change < o.change_tolerance:
-            return True
-        recent = objectives[-o.window - 1 :]
-        # An objective that tends to zero is measured against where it started.
-        size = abs(recent[-1]) + 1e-4 * scale
-        return len(recent) > o.window and max(recent) - min(recent) < o.objective_tolerance * size
+
+def _named(solvers: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
+    """Solvers by name: their own, numbered where several share it."""
+    if isinstance(solvers, Mapping):
+        return dict(solvers)
+    named: dict[str, Any] = {}
+    for solver in solvers:
+        name = getattr(solver, "name", "") or "solver"
+        same = sum(1 for known in named if known.split(" ")[0] == name)
+        named[f"{name} {same + 1}" if same else name] = solver
+    return named

@@ -28,12 +28,15 @@ class TensorValue:
         function: J as a function that takes D as a UFL d×d tensor and returns a UFL scalar, e.g.
             `lambda D: ufl.tr(ufl.inv(D))`.
         dim: d.
+    Attributes:
+        shift: d×d tensor that is added to D wherever the function is evaluated, zero unless set.
     Raises:
         ValueError: `function` does not return a scalar.
     """
 
     def __init__(self, comm: MPI.Comm, function: TensorFunction, dim: int) -> None:
         self.dim = dim
+        self.shift: Array = np.zeros((dim, dim))
         mesh = dmesh.create_interval(MPI.COMM_SELF, 1, [0.0, 1.0])
         self._D = fem.Constant(mesh, np.eye(dim))
         D = ufl.variable(ufl.as_matrix([[self._D[i, j] for j in range(dim)] for i in range(dim)]))
@@ -55,6 +58,7 @@ class TensorValue:
         self._entries: Array = np.zeros(len(entries))
 
     def _evaluate(self, D: Array) -> Array:
+        D = D + self.shift
         if self._at is None or not np.array_equal(self._at, D):
             self._D.value = D
             self._entries = assemble_dual(self._form).array.copy()
@@ -62,9 +66,9 @@ class TensorValue:
         return self._entries
 
     def value(self, D: Any) -> float:
-        """J(D)."""
+        """J(D + shift)."""
         return float(self._evaluate(np.asarray(D, dtype=float))[0])
 
     def derivative(self, D: Any) -> Array:
-        """∂J/∂Dᵢⱼ, shape (d, d), every entry of D on its own."""
+        """∂J/∂Dᵢⱼ there, shape (d, d), every entry of D on its own."""
         return self._evaluate(np.asarray(D, dtype=float))[1:].reshape(self.dim, self.dim).copy()

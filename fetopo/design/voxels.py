@@ -1,7 +1,7 @@
-"""Design on a regular grid of voxels, without a mesh: its filter, its state and functions of its tensor.
+"""Design on a regular grid of voxels, without a mesh: its state and functions of its tensor.
 
-The other steps (projection, interpolation, density map, constraints, the loop) are those of meshes. Arrays
-of a design hold one value per voxel of the rank's own block, in C order.
+Its filters are in `filters`; all else (projection, interpolation, density map, constraints, the loop) is that
+of meshes. Arrays of a design hold one value per voxel of the rank's own block, in C order.
 """
 
 from __future__ import annotations
@@ -13,53 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fetopo.design.density import DensityMap, Interpolation
+from fetopo.design.filters import VoxelFilter
 from fetopo.design.tensor import TensorValue
-from fetopo.transport.voxel import ScreenedPoisson, VoxelCellProblem, VoxelGrid
+from fetopo.transport.voxel import VoxelCellProblem
+
+__all__ = ["VoxelFilter", "VoxelState", "VoxelTensorFunctional"]
 
 Array = npt.NDArray[np.float64]
-
-
-class VoxelFilter:
-    """Local averaging over a distance R by a screened Poisson equation, on a periodic grid of voxels.
-
-    −r²∇²x̃ + x̃ = x,  r = R/(2√3), by finite volumes with one value per voxel. All voxels are alike, so that
-    the filter is its own transpose; volume is preserved and 0 ≤ x ≤ 1 gives 0 ≤ x̃ ≤ 1.
-
-    Args:
-        grid: the grid, periodic along every axis.
-        radius: R, in the unit of the grid; 0 returns the input.
-    Attributes:
-        volumes: volume of each voxel of the own block.
-        solvers: linear solvers it uses, for whoever counts iterations.
-    Raises:
-        ValueError: a radius that is negative or not finite, or a grid that is not periodic.
-    Source: Lazarov and Sigmund (2011), Int. J. Numer. Meth. Eng. 86, 765, doi:10.1002/nme.3072.
-    """
-
-    def __init__(self, grid: VoxelGrid, radius: float) -> None:
-        if not (np.isfinite(radius) and radius >= 0):
-            raise ValueError(f"the filter radius must be non-negative and finite, found {radius}")
-        if not all(grid.periodic):
-            raise ValueError(f"the grid must be periodic along every axis, found {grid.periodic}")
-        self.grid, self.radius = grid, float(radius)
-        self.volumes: Array = np.full(int(np.prod(grid.own_shape)), float(np.prod(grid.voxel_size)))
-        self.solvers: list[Any] = []
-        if radius > 0:
-            self._solver = ScreenedPoisson(grid, radius / (2 * 3**0.5))
-            self.solvers.append(self._solver)
-
-    def _apply(self, values: Array) -> Array:
-        if self.radius == 0:
-            return values.copy()
-        return np.asarray(self._solver.solve(values.reshape(self.grid.own_shape))).reshape(-1)
-
-    def forward(self, x: Array) -> Array:
-        """Filtered values x̃ = (1 + r²L)⁻¹ x."""
-        return self._apply(x)
-
-    def vjp(self, dual: Array) -> Array:
-        """Pull a derivative back: (1 + r²L)⁻¹ ȳ, the same map."""
-        return self._apply(dual)
 
 
 class VoxelState:
@@ -77,6 +37,21 @@ class VoxelState:
         self._kappa: Array = np.zeros(0)
         #: Krylov iterations of all solves so far.
         self.iterations = 0
+        self.name = "state"
+
+    @property
+    def tolerance(self) -> float:
+        """Relative tolerance of the solver; may be set."""
+        return float(self.problem.rtol)
+
+    @tolerance.setter
+    def tolerance(self, rtol: float) -> None:
+        self.problem.rtol = rtol
+
+    @property
+    def guesses(self) -> list[Array]:
+        """Where the next solve starts, as views of this rank's values."""
+        return [self.problem.state.u]
 
     @property
     def tensor(self) -> Array:
@@ -138,14 +113,14 @@ class VoxelTensorFunctional:
     def __init__(self, state: VoxelState, function: Callable[[Any], Any]) -> None:
         self.state, self.states, self.comm = state, (state,), state.comm
         grid = state.problem.grid
-        self._function = TensorValue(grid.comm, function, grid.dim)
+        self.function = TensorValue(grid.comm, function, grid.dim)
 
     def value(self) -> float:
         """J(D) at the present tensor."""
-        return self._function.value(self.state.tensor)
+        return self.function.value(self.state.tensor)
 
     def derivative(self) -> Array:
         """dJ/dρ as a dual vector over the own voxels, at the density of the last solve."""
-        weight = self._function.derivative(self.state.tensor)
+        weight = self.function.derivative(self.state.tensor)
         dual = np.asarray(self.state.problem.derivative(weight)).reshape(-1)
         return self.state.interpolation.vjp(dual)

@@ -71,7 +71,7 @@ def identify(
     scaled = np.where(on_high | on_low, 0.0, (x - lower) / (upper - lower))[faces]
 
     first = int(imap.local_range[0])
-    master, group = _match(comm, scaled, first + faces)
+    master, group = match_points(comm, scaled, first + faces)
     expected = 2 ** (on_low | on_high)[faces].sum(axis=1)
     lonely = int(comm.allreduce(int((group != expected).sum())))
     masters = np.arange(first, first + owned, dtype=np.int64)
@@ -97,7 +97,7 @@ def _exchange(
     return out, received
 
 
-def _match(
+def match_points(
     comm: MPI.Intracomm, scaled: npt.NDArray, numbers: npt.NDArray
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """For each point the smallest number among the points at the same place, and how many those are.

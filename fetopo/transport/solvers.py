@@ -15,6 +15,12 @@ from petsc4py import PETSc
 #: Unknowns up to which factorising costs about as much as algebraic multigrid, by dimension.
 DIRECT_BELOW = {1: 50_000, 2: 50_000, 3: 2_000}
 
+#: Unknowns on a regular grid from which on its own multigrid costs less than factors.
+GRID_FROM = {2: 4_000, 3: 2_000}
+
+#: What setting up algebraic multigrid costs, in iterations with it.
+SETUP = 16
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -105,6 +111,39 @@ def ladder(
     if size <= DIRECT_BELOW[tdim]:
         return [direct, *between]
     return [Attempt("algebraic multigrid (hypre)", multigrid), *between, direct]
+
+
+def grid_attempt(tdim: int, size: int, rtol: float = 1e-10) -> list[Attempt]:
+    """The attempt that comes first on a regular grid, where it is large enough for it."""
+    if size < GRID_FROM[tdim]:
+        return []
+    options = {"ksp_type": "cg", "ksp_rtol": rtol, "ksp_max_it": 100, "pc_type": "python"}
+    return [Attempt("multigrid on the regular grid", options)]
+
+
+class Hierarchy:
+    """How long a hierarchy of multigrid lasts for matrices that come after its own.
+
+    It is renewed when a matrix takes more iterations than a matrix has cost so far on average, setting up
+    (:data:`SETUP`) included. Iterations are the same on every rank, unlike times.
+    """
+
+    def __init__(self) -> None:
+        self._cost, self._matrices, self._last = float(SETUP), 0, 0
+
+    def solved(self, iterations: int) -> None:
+        """Count the iterations of a right-hand side."""
+        self._last += iterations
+
+    def lasts(self) -> bool:
+        """Whether it is kept for the next matrix."""
+        if self._last == 0:
+            # Set up, or not yet, but never used.
+            return self._matrices > 0
+        self._cost += self._last
+        self._matrices += 1
+        last, self._last = self._last, 0
+        return last <= self._cost / self._matrices
 
 
 def configure(ksp: Any, options: Mapping[str, Any], prefix: str) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import ufl
 from dolfinx import fem, la
-from dolfinx.fem import petsc as fem_petsc
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from fetopo._compat import petsc_vector
 from fetopo._mpi import get_logger
-from fetopo.transport.solvers import Attempt, configure, ladder, stalled
+from fetopo.microstructure.mesh import UnitCell
+from fetopo.transport.assembly import Matrix, form
+from fetopo.transport.regular import GridMultigrid, ScaledElements, recognise
+from fetopo.transport.solvers import Attempt, Hierarchy, configure, grid_attempt, ladder, stalled
 
 PetscOptions = Mapping[str, Any]
 
@@ -30,6 +33,10 @@ class LinearSolver:
     right-hand sides that follow. So it is with a solver that the user chose; tolerances the user gave hold
     for every attempt.
 
+    A hierarchy of algebraic multigrid stays for the matrices that follow until the iterations it costs are
+    worth a new one. Conduction with linear elements on a regular grid (:mod:`fetopo.transport.regular`) is
+    assembled without quadrature and has the multigrid of the voxels.
+
     Args:
         a: bilinear form; coefficients may change between calls of :meth:`assemble`.
         bcs: Dirichlet conditions; their rows and columns become those of the identity.
@@ -37,9 +44,11 @@ class LinearSolver:
         added: PETSc matrix that is added to that of the form, with zero rows where `bcs` hold, and the one
             that multigrid sees in its place.
         petsc_options: options of the Krylov solver, over the defaults; with a `ksp_type` or `pc_type` they
-            replace the defaults. `{"retry": False}` makes a solver that stalls an error.
+            replace the defaults. `{"retry": False}` makes a solver that stalls an error, `{"reuse": False}`
+            a hierarchy for every matrix.
         petsc_options_prefix: prefix under which the command line can change them (`-fetopo_retry 0` too);
             those of a second and later attempt have this prefix and `retry_`.
+        cell: the cell that the mesh belongs to, if it belongs to one.
     """
 
     def __init__(
@@ -51,11 +60,17 @@ class LinearSolver:
         added: tuple[Any, Any] | None = None,
         petsc_options: PetscOptions | None = None,
         petsc_options_prefix: str = "fetopo_",
+        cell: UnitCell | None = None,
     ) -> None:
-        self.a = fem.form(a)
+        self.a = form(a)
         self.bcs = list(bcs)
         self._added = added
-        self.A = fem_petsc.create_matrix(self.a)
+        problem = None if added is not None else recognise(a, self.bcs, cell)
+        elements = None
+        if problem is not None and ScaledElements.suits(problem):
+            elements = ScaledElements(problem)
+        self._matrix = Matrix(self.a, self.bcs, elements)
+        self.A = self._matrix.petsc
         self.iterations = 0
         comm = self.A.comm
         self._nullspace: Any = None
@@ -66,15 +81,22 @@ class LinearSolver:
             self.A.setNullSpace(self._nullspace)
         self._prefix, self._given = petsc_options_prefix, dict(petsc_options or {})
         database = PETSc.Options()
-        self.retry = bool(self._given.pop("retry", True))
-        if database.hasName(self._prefix + "retry"):
-            self.retry = database.getBool(self._prefix + "retry")
+        self.retry, self.reuse = (
+            database.getBool(self._prefix + name, bool(self._given.pop(name, True)))
+            for name in ("retry", "reuse")
+        )
         #: Whether user or command line chose the method.
         self.chosen = bool({"ksp_type", "pc_type"} & set(self._given)) or any(
             database.hasName(self._prefix + key) for key in ("ksp_type", "pc_type")
         )
         #: Whether the matrix is symmetric; found when it is first assembled.
         self.symmetric: bool | None = None
+        #: For whoever counts the iterations of several.
+        self.name = ""
+        self._grid: GridMultigrid | None = None
+        if problem is not None and not self._multigrid_given and GridMultigrid.suits(problem):
+            self._grid = GridMultigrid(problem)
+        self._hierarchy, self._kept = Hierarchy(), False
         self._rtol: float | None = None
         self._pinned: Any = None
         self._substitute: Any = None
@@ -82,10 +104,17 @@ class LinearSolver:
         self._attempts = self._ladder(symmetric=True)
         self._begin(0)
 
+    @property
+    def _multigrid_given(self) -> bool:
+        """Whether there are options that mean a preconditioner of PETSc."""
+        return self.chosen or any(key.startswith("pc_") for key in self._given)
+
     def _ladder(self, symmetric: bool) -> list[Attempt]:
-        size = self.A.getSize()[0]
+        size, dim = self.A.getSize()[0], self.a.mesh.topology.dim
         singular = self._nullspace is not None
-        attempts = ladder(self.a.mesh.topology.dim, size, symmetric=symmetric, singular=singular)
+        attempts = ladder(dim, size, symmetric=symmetric, singular=singular)
+        if self._grid is not None and symmetric:
+            attempts = [*grid_attempt(dim, size), *attempts]
         if {"ksp_type", "pc_type"} & set(self._given):
             return [Attempt("the solver that was asked for", self._given), *attempts]
         if self._given:
@@ -109,9 +138,18 @@ class LinearSolver:
         self.ksp = PETSc.KSP().create(self.A.comm)
         self._set_operators()
         configure(self.ksp, options, self._prefix + ("retry_" if index else ""))
+        self._keep(False)
+        if self._on_grid and self._grid is not None:
+            self.ksp.getPC().setPythonContext(self._grid)
+            if self.A.assembled:
+                self._grid.update()
         if self._rtol is not None:
             self.ksp.setTolerances(rtol=self._rtol)
         self.ksp.setInitialGuessNonzero(self.ksp.getType() != PETSc.KSP.Type.PREONLY)
+
+    @property
+    def _on_grid(self) -> bool:
+        return bool(self._grid is not None and self._attempts[self._index].options.get("pc_type") == "python")
 
     def _set_operators(self) -> None:
         """Give the solver its matrix and the one its preconditioner is made from."""
@@ -142,12 +180,10 @@ class LinearSolver:
 
     def assemble(self) -> None:
         """Assemble the matrix with the present coefficients."""
-        self.A.zeroEntries()
-        fem_petsc.assemble_matrix(self.A, self.a, self.bcs)
-        self.A.assemble()
+        self._matrix.assemble()
         if self._added is not None:
             different = PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN
-            self._substitute = self.A.copy()
+            self.A, self._substitute = self._matrix.petsc.copy(), self._matrix.petsc.copy()
             for matrix, added in zip((self.A, self._substitute), self._added, strict=True):
                 matrix.axpy(1.0, added, different)
                 if self._nullspace is not None:
@@ -159,7 +195,18 @@ class LinearSolver:
                 self._attempts = self._ladder(symmetric=False)
             self._begin(self._index)
             return
+        if self._on_grid and self._grid is not None:
+            self._grid.update()
+        algebraic = self.ksp.getPC().getType() in ("hypre", "gamg") and not self._attempts[self._index].pinned
+        self._keep(self.reuse and algebraic and self._hierarchy.lasts())
         self._set_operators()
+
+    def _keep(self, kept: bool) -> None:
+        """Say whether the preconditioner is that of an earlier matrix."""
+        self._kept = kept
+        self.ksp.getPC().setReusePreconditioner(kept)
+        if not kept:
+            self._hierarchy = Hierarchy()
 
     def use(self, ksp_type: str) -> None:
         """Change the Krylov method."""
@@ -170,6 +217,11 @@ class LinearSolver:
         """Relative tolerance of the following solves."""
         self._rtol = rtol
         self.ksp.setTolerances(rtol=rtol)
+
+    @property
+    def tolerance(self) -> float:
+        """Relative tolerance: residual over right-hand side, wherever a solve starts from."""
+        return float(self.ksp.getTolerances()[0])
 
     def solve(self, b: la.Vector, u: fem.Function, *, transpose: bool = False) -> int:
         """Solve A u = b (or Aᵀ u = b) from the present values of `u`.
@@ -192,7 +244,13 @@ class LinearSolver:
                 failure = self._attempt(rhs, x, transpose)
                 used += self.ksp.getIterationNumber()
                 if failure is None:
+                    self._hierarchy.solved(self.ksp.getIterationNumber())
                     break
+                if self._kept:
+                    # Before another solver is tried, this one gets a hierarchy of its own matrix.
+                    self._keep(False)
+                    guess.copy(x)
+                    continue
                 failure = f"{self.attempt} {failure}"
                 for what, value in (("matrix", self.A.norm()), ("right-hand side", rhs.norm())):
                     if not np.isfinite(value):
@@ -271,27 +329,50 @@ class LinearState:
         u: the state; holds the solution after :meth:`solve`, and is the first guess of the next.
         bcs: Dirichlet conditions on its space.
         petsc_options: options of the Krylov solver.
+        cell: the cell that the mesh belongs to, if it belongs to one; a regular one is solved faster.
     Raises:
         NotImplementedError: F is not linear in `u`.
     """
 
     def __init__(
-        self, F: ufl.Form, u: fem.Function, bcs: Sequence[Any] = (), petsc_options: PetscOptions | None = None
+        self,
+        F: ufl.Form,
+        u: fem.Function,
+        bcs: Sequence[Any] = (),
+        petsc_options: PetscOptions | None = None,
+        cell: UnitCell | None = None,
     ) -> None:
         jacobian = ufl.derivative(F, u)
         expanded = ufl.algorithms.expand_derivatives(jacobian)
         if u in expanded.coefficients():
             raise NotImplementedError("the state problem is not linear in its unknown")
         self.F, self.u, self.bcs = F, u, list(bcs)
-        self.solver = LinearSolver(jacobian, self.bcs, petsc_options=petsc_options)
-        self._residual = fem.form(F)
+        self.solver = LinearSolver(jacobian, self.bcs, petsc_options=petsc_options, cell=cell)
         self.jacobian = jacobian
+        # At u = 0 the bilinear part vanishes: it is much of the work and seldom needed.
+        zero = ufl.replace(ufl.algorithms.expand_derivatives(F), {u: ufl.constantvalue.Zero(u.ufl_shape)})
+        self._load = None if zero.empty() else form(-zero)
+        self._residual: Any = None
         self._step = fem.Function(u.function_space)
         #: Whether the matrix is symmetric; known after the first solve.
         self.symmetric: bool | None = None
 
+    @property
+    def tolerance(self) -> float:
+        """Relative tolerance of the solver; may be set."""
+        return self.solver.tolerance
+
+    @tolerance.setter
+    def tolerance(self, rtol: float) -> None:
+        self.solver.set_tolerance(rtol)
+
+    @property
+    def guesses(self) -> list[np.ndarray]:
+        """Where the next solve starts, as views of this rank's values."""
+        return [self.u.x.array]
+
     def solve(self) -> None:
-        """Assemble with the present coefficients and solve."""
+        """Assemble with the present coefficients and solve, from the present state."""
         self.solver.assemble()
         if self.symmetric is None:
             self.symmetric = self.solver.is_symmetric()
@@ -304,11 +385,24 @@ class LinearState:
         self.u.x.scatter_forward()
         guess -= self.u.x.array
         zero_on_boundary(self._step.x, self.bcs)
-        b = assemble_dual(self._residual)
-        b.array[:] *= -1
-        zero_on_boundary(b, self.bcs)
-        self.solver.solve(b, self._step)
+        self.solver.solve(self.load(), self._step)
         self.u.x.array[:] += self._step.x.array
+
+    def load(self) -> la.Vector:
+        """The right-hand side −F(u; v) at the present u, zero where conditions hold. Collective."""
+        comm = self.u.function_space.mesh.comm
+        if comm.allreduce(bool(self.u.x.array.any()), MPI.LOR):
+            if self._residual is None:
+                self._residual = form(self.F)
+            b = assemble_dual(self._residual)
+            b.array[:] *= -1
+        elif self._load is not None:
+            b = assemble_dual(self._load)
+        else:
+            imap = self.u.function_space.dofmap
+            b = la.vector(imap.index_map, imap.index_map_bs)
+        zero_on_boundary(b, self.bcs)
+        return b
 
 
 def zero_on_boundary(b: la.Vector, bcs: Sequence[Any]) -> None:

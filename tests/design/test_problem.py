@@ -9,7 +9,7 @@ from fetopo.design import functionals
 from fetopo.design.adjoint import FormFunctional
 from fetopo.design.density import DensityMap, HeavisideProjection, HelmholtzFilter, Interpolation
 from fetopo.design.mma import MMAOptions
-from fetopo.design.problem import DEFAULT_STAGES, Constraint, DesignProblem, LoopOptions, Stage
+from fetopo.design.problem import Constraint, DesignProblem, LoopOptions, Stage
 from fetopo.microstructure.mesh import regular_cell
 from fetopo.transport.state import LinearState
 
@@ -222,11 +222,6 @@ class TestEvaluate:
 
 
 class TestOptions:
-    def test_default_continuation_sharpens(self):
-        betas = [stage.beta for stage in DEFAULT_STAGES]
-        assert betas == sorted(betas)
-        assert LoopOptions().stages == DEFAULT_STAGES
-
     @pytest.mark.parametrize("name", ["stage_iterations", "final_iterations", "window"])
     def test_counts(self, name):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):

@@ -9,6 +9,7 @@ from fetopo.design import functionals
 from fetopo.design.adjoint import MeanDensity, ReducedFunctional
 from fetopo.design.density import DensityMap, HeavisideProjection, HelmholtzFilter, Interpolation
 from fetopo.design.initial import cell_positions, from_field, random_field, start_field
+from fetopo.design.model import CellModel
 from fetopo.design.problem import Constraint, DesignProblem, LoopOptions, Stage
 from fetopo.design.verification import taylor_test
 from fetopo.design.voxels import VoxelFilter, VoxelState, VoxelTensorFunctional
@@ -178,7 +179,7 @@ class TestFilter:
 
     def test_walls_refused(self, comm):
         with pytest.raises(ValueError, match="periodic along every axis"):
-            VoxelFilter(VoxelGrid(comm, (4, 4), 1.0, periodic=(True, False)), 1.0)
+            CellModel(VoxelGrid(comm, (4, 4), 1.0, periodic=(True, False)), 1.0)
 
 
 class TestPieces:

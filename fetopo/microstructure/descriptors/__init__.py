@@ -10,6 +10,7 @@ from fetopo.microstructure.descriptors.connectivity import (
     TwoPointCluster,
     clusters,
     label_clusters,
+    percolating_axes,
     two_point_cluster,
 )
 from fetopo.microstructure.descriptors.correlation import (
@@ -60,6 +61,7 @@ __all__ = [
     "lineal_path",
     "local_thickness",
     "mean_lineal_path",
+    "percolating_axes",
     "pore_sizes",
     "specific_surface",
     "summarize",

@@ -152,6 +152,20 @@ def label_clusters(mask: Mask, periodic: bool = False) -> tuple[Labels, int]:
     return labels, len(through)
 
 
+def percolating_axes(mask: Mask, periodic: bool = False) -> npt.NDArray[np.bool_]:
+    """For each cluster of a phase (rows) whether it percolates along each axis, as `clusters` defines it.
+
+    Args:
+        mask: Voxels of the phase, 2D or 3D; connected through their faces (edges in 2D).
+        periodic: The image is a periodic cell.
+
+    Raises:
+        ValueError: The mask is not a 2D or 3D array of booleans with at least one voxel.
+    """
+    checked(mask, 1.0)
+    return _labelled(mask, periodic)[1]
+
+
 def two_point_cluster(mask: Mask, voxel_size: VoxelSize, periodic: bool = False) -> TwoPointCluster:
     """Radial average of the two-point cluster function of a phase.
 

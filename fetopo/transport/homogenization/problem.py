@@ -16,6 +16,7 @@ from dolfinx import fem
 
 from fetopo._mpi import get_logger
 from fetopo.microstructure.mesh import UnitCell
+from fetopo.transport.assembly import form
 from fetopo.transport.conductors import PERCOLATES
 from fetopo.transport.homogenization.spaces import CellSpace
 from fetopo.transport.interfaces import Resistances
@@ -107,9 +108,9 @@ class CellProblem:
             self._lift()
         v = ufl.TestFunction(self.V)
         fields = self._macroscopic()
-        self._loads = [fem.form(-ufl.inner(self.flux(e), ufl.grad(v)) * self.dx) for e in fields]
+        self._loads = [form(-ufl.inner(self.flux(e), ufl.grad(v)) * self.dx) for e in fields]
         self._means = {
-            (i, j): fem.form(ufl.inner(fields[i], self.flux(fields[j])) * self.dx)
+            (i, j): form(ufl.inner(fields[i], self.flux(fields[j])) * self.dx)
             for i in range(d)
             for j in range(i, d)
             if i == j or self.kappa.ufl_shape or self.lifts
@@ -127,7 +128,9 @@ class CellProblem:
             fixed = None if self.boundary == "periodic" else space.on_faces(axes)
             bcs, nullspace = space.solvable(fixed)
             added = space.interface_matrices(bcs)
-            solver = LinearSolver(a, bcs, nullspace=nullspace, added=added, petsc_options=petsc_options)
+            solver = LinearSolver(
+                a, bcs, nullspace=nullspace, added=added, petsc_options=petsc_options, cell=self.cell
+            )
             groups.append(_Group(axes, bcs, solver, fixed))
         return groups
 
@@ -156,6 +159,21 @@ class CellProblem:
     def iterations(self) -> int:
         """Krylov iterations of all directions together."""
         return sum(group.solver.iterations for group in self._groups)
+
+    @property
+    def tolerance(self) -> float:
+        """Relative tolerance of the solvers; may be set."""
+        return self.solver.tolerance
+
+    @tolerance.setter
+    def tolerance(self, rtol: float) -> None:
+        for group in self._groups:
+            group.solver.set_tolerance(rtol)
+
+    @property
+    def guesses(self) -> list[npt.NDArray[np.float64]]:
+        """Where the next solve starts, as views of this rank's values."""
+        return [chi.x.array for chi in self.correctors]
 
     def flux(self, gradient: Any) -> Any:
         """κ g for a gradient g, as UFL."""
@@ -225,8 +243,8 @@ class CellProblem:
         if (0, 1) not in self._means:
             return global_sum(self._means[0, 0]) * np.eye(d)
         mean: npt.NDArray[np.float64] = np.empty((d, d))
-        for (i, j), form in self._means.items():
-            value = global_sum(form)
+        for (i, j), compiled in self._means.items():
+            value = global_sum(compiled)
             if self.lifts is not None and interfaces is not None:
                 value += interfaces.energy(self.lifts[i], self.lifts[j])
             mean[i, j] = mean[j, i] = value

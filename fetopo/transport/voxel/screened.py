@@ -16,30 +16,49 @@ Array = npt.NDArray[Any]
 
 
 class ScreenedPoisson:
-    """−ℓ²∇²u + u = f by finite volumes: one value per voxel, no flux through faces that are not periodic.
+    """−ℓ²∇²u + u = f by finite volumes: one value per voxel.
 
-    u = (I + ℓ²L)⁻¹ f is symmetric in the values per voxel and keeps their sum.
+    Through walls, faces that are not periodic, there is no flux, or ℓ² ∂u/∂n = −b u with a length b. The map
+    u = (I + ℓ²L)⁻¹ f is symmetric in the values per voxel, and without flux keeps their sum.
 
     Args:
         grid: the voxels.
         length: ℓ, in the unit of the voxel size; the Helmholtz filter of radius R has ℓ = R/(2√3).
+        wall_length: b, in the same unit; 0 for no flux.
         rtol: relative residual at which the solver stops.
     Attributes:
         iterations: of the last solve.
     Raises:
-        ValueError: a length that is not positive.
+        ValueError: a length that is not positive, a wall length that is negative.
     """
 
-    def __init__(self, grid: VoxelGrid, length: float, rtol: float = 1e-10) -> None:
+    def __init__(
+        self, grid: VoxelGrid, length: float, rtol: float = 1e-10, *, wall_length: float = 0.0
+    ) -> None:
         if not (np.isfinite(length) and length > 0):
             raise ValueError(f"the length must be positive, found {length}")
+        if not (np.isfinite(wall_length) and wall_length >= 0):
+            raise ValueError(f"the length of the walls must not be negative, found {wall_length}")
         self.grid, self.rtol = grid, rtol
         # In units of a voxel's longest edge, divided by ℓ² so that conductivities are one.
         unit = length / max(grid.voxel_size)
         self._scale = float(np.prod(sides_of(grid))) / unit**2
-        self.state = State(grid, shift=self._scale)
+        fixed = [(wall_length > 0 and not wraps,) * 2 for wraps in grid.periodic]
+        self.state = State(grid, shift=self._scale, fixed=fixed)
         self.state.assign(np.ones(grid.own_shape, dtype=bool))
+        if wall_length > 0:
+            self._soften_walls(length**2 / wall_length)
         self.state.source = self.state.operator.blocks.padded(1, np.float64)
+
+    def _soften_walls(self, distance: float) -> None:
+        """Put the zero potential not at the walls but a distance ℓ²/b beyond them: u + (ℓ²/b) ∂u/∂n = 0."""
+        operator = self.state.operator
+        for axis, h in enumerate(self.grid.voxel_size, 3 - self.grid.dim):
+            faces = np.moveaxis(operator.level.array(f"face{axis}")[0], axis, 0)
+            for side, fixed in ((0, operator.level.struct.low[axis]), (-2, operator.level.struct.high[axis])):
+                if fixed:
+                    faces[side] *= 0.5 * h / (0.5 * h + distance)
+        operator.hierarchy.build()
 
     @property
     def iterations(self) -> int:
