@@ -216,3 +216,44 @@ class TestConstraints:
         floor = '[[constraint]]\nkind = "conductivity"\nat_least = 0.4\n'
         volume = '[[constraint]]\nkind = "volume"\nat_most = 0.7\n'
         assert len(read_case(case_file(GOOD + floor + volume)).constraints()) == 2
+
+
+class TestRegionsAndMethods:
+    def test_keys(self, case_file):
+        text = GOOD.replace("16]\n", '16]\nsymmetry = "square"\n', 1).replace(
+            "volume_fraction = 0.5", 'volume_fraction = 0.5\ninterpolation = "hashin-shtrikman"'
+        )
+        text += '[optimizer]\nname = "gcmma"\n[filter]\nkind = "convolution"\n'
+        text += "[[passive]]\nphase = 1\nlower = [0, 0]\nupper = [0.25, 1]\n"
+        case = read_case(case_file('discretization = "voxel"\n' + text))
+        assert case.options().optimizer == "gcmma"
+        assert case.cell.symmetry == "square"
+        assert case.law().__name__ == "hashin_shtrikman_2d"
+        regions = case.passive_regions()
+        assert set(regions) == {"solid"}
+        points = np.array([[0.1, 0.3, 0.25], [0.5, 0.5, 1.0], [0.0, 0.0, 0.0]])
+        assert regions["solid"](points).tolist() == [True, False, True]
+        assert read_case(case_file(GOOD)).passive_regions() is None
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("16]\n", '16]\nsymmetry = "z"\n', r"cell\.symmetry: a 2D cell has no symmetry 'z'"),
+            ("16]\n", '8]\nsymmetry = "square"\n', r"cell\.symmetry: 'square' needs edges"),
+            ("16]\n", '16]\nsymmetry = "round"\n', r"cell\.symmetry"),
+            (
+                "[objective]",
+                "[[passive]]\nphase = 1\nlower = [0, 1]\nupper = [1, 0]\n[objective]",
+                "passive 1",
+            ),
+            ("[objective]", '[optimizer]\nname = "newton"\n[objective]', r"optimizer\.name"),
+        ],
+    )
+    def test_refused(self, case_file, old, new, message):
+        with pytest.raises(CaseError, match=message):
+            read_case(case_file(GOOD.replace(old, new, 1)))
+
+    def test_convolution_on_a_mesh(self, case_file):
+        text = 'discretization = "mesh"\n' + GOOD + '[filter]\nkind = "convolution"\n'
+        with pytest.raises(CaseError, match=r"filter\.kind: 'convolution' needs the discretization 'voxel'"):
+            read_case(case_file(text))

@@ -218,6 +218,16 @@ class TestDesigns:
         assert result.tensor == pytest.approx(0.25 * np.eye(2), abs=0.01)
         assert result.goal.asked == "tortuosity"
 
+    @pytest.mark.parametrize("kind", ["mesh", "voxel"])
+    def test_passive_and_symmetric(self, comm, kind):
+        """A wall that stays, and a design that is its own mirror image."""
+        cell = voxels(comm) if kind == "voxel" else regular_cell(comm, (24, 24))
+        wall = {"solid": lambda x: np.abs(x[0] - 0.5) < 0.05}
+        result = design(cell, passive=wall, symmetry="xy", law="ramp")
+        assert (result.labels[11:13] == 1).all()
+        assert np.array_equal(result.labels, result.labels[::-1])
+        assert np.array_equal(result.labels, result.labels[:, ::-1])
+
     def test_no_constraint_without_its_transport(self, comm):
         """A transport that nothing asks for is solved at the end only."""
         result = design(voxels(comm, 12), transports=IONS)
