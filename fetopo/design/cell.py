@@ -228,9 +228,7 @@ def design_cell(
 
     if goal.kind == "target":
         objective: Any = asked.objective
-        result = correct_target(
-            run, result, np.array(goal.target), state, objective.function, lambda r: meshed(r).tensor
-        )
+        result = correct_target(run, result, np.array(goal.target), objective, lambda r: meshed(r).tensor)
     structure = meshed(result, shapes=True)
     crisp = threshold(result.rho, model.volumes, model.density.comm)
     voxels = voxel_structure(model, crisp, (low, high), refine)

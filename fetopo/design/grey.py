@@ -9,6 +9,9 @@ from fetopo.design.density import DensityMap
 
 Array = npt.NDArray[np.float64]
 
+#: Sharpness of the projection from which on a density is to be crisp.
+SHARP = 64.0
+
 
 class GreyLevel:
     """Grey level relative to what is allowed at the present sharpness, (1/|Y|) ∫ 4ρ(1−ρ) dx / g(β).
@@ -34,7 +37,7 @@ class GreyLevel:
         volume: float,
         *,
         final: float = 0.008,
-        sharp: float = 64.0,
+        sharp: float = SHARP,
     ) -> None:
         self.density, self.comm, self.rho = density, density.comm, density.rho
         self._share = volumes / volume

@@ -132,7 +132,7 @@ class HeatModel:
 
     def compliance(self, state: HeatState) -> FormFunctional:
         """Thermal compliance ∫ f T + ∫ q T ds + ∫ h T∞ T ds: how hot it is where heat comes in."""
-        return FormFunctional(state.load, self.rho, state)
+        return FormFunctional(state.work, self.rho, state)
 
     def mean_temperature(self, state: HeatState, region: Region = None) -> FormFunctional:
         """Mean temperature of a region."""

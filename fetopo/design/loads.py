@@ -87,7 +87,7 @@ class HeatState(LinearState):
         petsc_options: of the solver.
     Attributes:
         case: as given.
-        load: the right-hand side with v = T.
+        work: the right-hand side with v = T.
     Raises:
         ValueError: a part of the boundary that does not exist, or that has two conditions.
     """
@@ -128,7 +128,7 @@ class HeatState(LinearState):
         for i, q in enumerate(case.inflow, first + len(case.convection)):
             L += fem.Constant(mesh, float(q.value)) * v * ds(i)  # type: ignore[arg-type]
         super().__init__(a - L, T, bcs, petsc_options)
-        self.case, self.load = case, ufl.replace(L, {v: T})
+        self.case, self.work = case, ufl.replace(L, {v: T})
 
     @property
     def T(self) -> fem.Function:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fetopo._mpi import get_logger
-from fetopo.design.continuation import Stage
-from fetopo.design.problem import DesignProblem, DesignResult
+from fetopo.design.grey import SHARP
+from fetopo.design.problem import DesignProblem, DesignResult, LoopOptions, Stage
 
 Array = npt.NDArray[np.float64]
 
@@ -25,73 +25,94 @@ class CorrectionOptions:
         rounds: most corrections.
         iterations: most iterations of the optimizer after each.
         move: largest step of a variable in them: small, so that the crisp structure stays what it is.
-        patience: rounds without a nearer structure after which it ends.
+        smallest: share of a correction below which it ends.
+        accepted: distance up to which the result counts as converged.
     """
 
-    tolerance: float = 2e-3
-    rounds: int = 10
+    tolerance: float = 3e-3
+    rounds: int = 12
     iterations: int = 25
     move: float = 0.1
-    patience: int = 3
+    smallest: float = 0.1
+    accepted: float = 0.01
 
 
 def correct_target(
     run: DesignProblem,
     result: DesignResult,
     target: npt.ArrayLike,
-    state: Any,
-    function: Any,
+    of_tensor: Any,
     measure: Callable[[DesignResult], Array],
     options: CorrectionOptions | None = None,
 ) -> DesignResult:
     """Go on with a design until its crisp structure has the target. Collective.
 
     The tensor D of the density and that of its crisp structure on a mesh of its own, Dᶜ, differ by a few per
-    cent: a staircase and smeared interfaces are in one, not in the other. In each round the difference
-    Dᶜ − D is measured and added to what the optimizer sees, as ‖D + (Dᶜ − D)₀ − D*‖, and it takes a few more
-    steps at the last stage of the continuation. A fixed point has Dᶜ = D*.
-    Objectives in the history of these steps are the corrected ones.
+    cent: a staircase and smeared interfaces are in one, not in the other. In each round Dᶜ is measured, its
+    distance to the target is added to what the optimizer sees,
+
+        ‖D + s − D*‖,  s ← s + (Dᶜ − D*),
+
+    and it takes a few more steps at the last stage of the continuation. A fixed point has Dᶜ = D*. Where
+    necks open or close, Dᶜ jumps: a round that ends farther away is taken back, and the next from there goes
+    half as far, with half the step. Objectives in the history of these rounds are the corrected ones.
 
     Args:
-        run: the problem, as it was run; its options are those of the last run afterwards.
+        run: the problem, as it was run.
         result: outcome of its run.
         target: D*, d×d.
-        state: cell problem of the density, with its `tensor`.
-        function: the :class:`fetopo.design.tensor.TensorValue` of the objective; its `shift` is set.
+        of_tensor: functional of the tensor in the objective, with its `function`, whose `shift` is set.
         measure: tensor of the crisp structure of a result.
         options: see there.
     Returns:
-        The result whose crisp structure came nearest; its history has all rounds up to the last.
+        The result whose crisp structure came nearest, converged if that is near enough; its history has all
+        rounds up to the last.
     Raises:
         RuntimeError: a linear solver did not converge.
     """
     o, T = options or CorrectionOptions(), np.asarray(target, dtype=float)
     log = get_logger(__name__, run.comm)
-    history, best, nearest, last = list(result.history), result, np.inf, 0
-    whole = run.options
-    run.options = replace(
-        whole,
-        stages=(Stage(history[-1].penalty, history[-1].beta),),
-        final_iterations=o.iterations,
-        change_tolerance=0.1 * whole.change_tolerance,
-        mma=replace(whole.mma, move=min(o.move, whole.mma.move), asyinit=min(o.move, whole.mma.asyinit)),
-    )
+    whole, history = run.options, list(result.history)
+    # A continuation by need may have ended early: the limit of the grey level is for the sharpness below.
+    beta = history[-1].beta if whole.stages is not None else max(history[-1].beta, SHARP)
+    last = Stage(history[-1].penalty, beta)
+    best, nearest, shift, share = result, np.inf, np.zeros_like(T), 1.0
+    missing, function = shift, of_tensor.function
     try:
         for turn in range(o.rounds + 1):
             crisp = measure(result)
             distance = float(np.linalg.norm(crisp - T) / np.linalg.norm(T))
             log.info("correction %d: the crisp structure is %.3g from the target", turn, distance)
             if distance < nearest:
-                best, nearest, last = result, distance, turn
-            if distance <= o.tolerance or turn == o.rounds or turn - last >= o.patience:
+                best, nearest, share = result, distance, min(1.0, 2 * share)
+                shift, missing = np.array(function.shift), crisp - T
+            else:
+                share *= 0.5
+            if distance <= o.tolerance or turn == o.rounds or share < o.smallest:
                 break
-            function.shift = crisp - np.asarray(state.tensor)
-            result = run.run(result.m)
+            function.shift = shift + share * missing
+            run.options = _short(whole, o, share, last)
+            result = run.run(best.m)
             history += [replace(r, iteration=len(history) + r.iteration) for r in result.history]
     finally:
         run.options = whole
     # Density, state and objective are again those of the result.
     function.shift = np.zeros_like(T)
-    objective = run.evaluate(best.m, gradients=False)[0]
-    met = nearest <= o.tolerance
-    return replace(best, history=history, objective=objective, converged=best.converged or met)
+    run.evaluate(best.m, gradients=False)
+    objective = float(of_tensor.value())
+    return replace(best, history=history, objective=objective, converged=nearest <= o.accepted)
+
+
+def _short(whole: LoopOptions, o: CorrectionOptions, share: float, last: Stage) -> LoopOptions:
+    """The last stage alone, with tight solves and small steps."""
+    move = share * min(o.move, whole.mma.move)
+    return replace(
+        whole,
+        stages=(last,),
+        final_iterations=o.iterations,
+        change_tolerance=0.1 * whole.change_tolerance,
+        optimizer="mma",
+        optimizer_options=None,
+        inexact=None,
+        mma=replace(whole.mma, move=move, asyinit=min(move, whole.mma.asyinit)),
+    )
