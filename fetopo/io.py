@@ -52,14 +52,14 @@ def write_history(path: Path, history: Sequence[Record]) -> None:
 
 def summary(design: CellDesign, goal: Goal) -> dict[str, Any]:
     """The content of result.json; keys as in the command line contract."""
-    result = design.result
+    result, goal = design.result, design.goal
     return {
         "objective": result.objective,
         "constraints": result.constraints,
         "effective_tensor": design.tensor,
         "target": None if goal.target is None else goal.target,
         "discretization": design.discretization,
-        "goal": goal.kind if goal.direction is None else {"along": goal.direction},
+        "goal": _asked(goal),
         "reached": design.reached,
         "bound": design.bound,
         "bound_fraction": design.bound_fraction,
@@ -72,8 +72,29 @@ def summary(design: CellDesign, goal: Goal) -> dict[str, Any]:
             "at_least": design.verified_at_least,
             "projection_gap": design.projection_gap,
             "voxels": None if design.voxels is None else _voxels(design.voxels),
+            **_tortuosity(design),
         },
+        **({"transports": dict(design.transports)} if design.transports else {}),
     }
+
+
+def _asked(goal: Goal) -> Any:
+    """The goal as a case file names it."""
+    if goal.value is not None:
+        return {goal.asked or goal.kind: goal.value}
+    kind: Any = goal.kind if goal.direction is None else {"along": goal.direction}
+    if goal.several:
+        how = {"transports": goal.transports, "weights": goal.shares, "combine": goal.combine}
+        return {"maximize": kind, **how}
+    return kind if goal.asked is None else {"minimize": goal.asked, "along": goal.direction}
+
+
+def _tortuosity(design: CellDesign) -> dict[str, Any]:
+    """τ = ε k/D and α = ln(D/k)/ln ε per axis, with ε and k of the better material."""
+    D, f, k = np.diag(design.verified_tensor), design.volume_fraction, design.conductivity[1]
+    if not (D > 0).all() or not 0 < f < 1:
+        return {"tortuosity_factor": None, "bruggeman_exponent": None}
+    return {"tortuosity_factor": f * k / D, "bruggeman_exponent": np.log(D / k) / np.log(f)}
 
 
 def _voxels(found: VoxelStructure) -> dict[str, Any]:
@@ -194,6 +215,10 @@ def _write_pictures(directory: Path, design: CellDesign, goal: Goal, flux: Any, 
 
 def shown_objective(goal: Goal) -> tuple[str, Any]:
     """Name of what a user follows, and how it comes from the objective."""
-    if goal.kind == "target":
+    if goal.kind == "target" or goal.value is not None:
         return "distance to the target", lambda J: math.sqrt(max(J, 0.0))
+    if goal.kind == "function":
+        return "objective", lambda J: J
+    if goal.several:
+        return "share of the bounds", lambda J: 1 / J
     return "effective conductivity", lambda J: 1 / J

@@ -214,7 +214,11 @@ def save_comparison(
         axes.set_title(f"{name}, {edges}{unit.replace('(', '').replace(')', '')}", fontsize=10)
     colors = ["#8aa4bf"] * (len(bars) - 1) + ["#c98b3c"]
     drawn = right.bar([name for name, _ in bars], [value for _, value in bars], color=colors)
-    right.bar_label(drawn, fmt="%.3f", fontsize=9, label_type="center", color="white")
+    values = [value for _, value in bars]
+    for shown, where, color in ((True, "center", "white"), (False, "edge", "black")):
+        # A bar that is hardly there has no room for its label.
+        labels = [f"{v:.3f}" if (v > 0.06 * bound) is shown else "" for v in values]
+        right.bar_label(drawn, labels=labels, fontsize=9, label_type=where, color=color)
     right.axhline(bound, color="#b03030", linestyle="--", linewidth=1.2)
     right.text(-0.45, bound * 1.015, f"Hashin–Shtrikman bound {bound:.3f}", color="#b03030", fontsize=9)
     right.set_ylabel(quantity)

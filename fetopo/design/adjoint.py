@@ -45,6 +45,16 @@ class Functional(Protocol):
     def derivative(self) -> Array: ...
 
 
+def pull_back(functional: Any, density: DensityMap) -> Array:
+    """dJ/dm of a functional at the present density, a dual vector over owned cells. Collective.
+
+    A functional of more than the density and its states, such as the filtered field, has a method
+    `design_derivative(density)` of its own; the derivative of others goes back through the whole chain.
+    """
+    own = getattr(functional, "design_derivative", None)
+    return density.vjp(functional.derivative()) if own is None else np.asarray(own(density))
+
+
 class FormFunctional:
     """A functional J(u, ρ) written as a UFL form, with u from a linear state problem F(u, ρ; v) = 0.
 
@@ -190,6 +200,26 @@ class TensorFunctional:
         return owned(assemble_dual(self._derivative)) / self.state.cell.volume
 
 
+def form_functional(
+    function: Callable[[Any, Any, ufl.Measure], ufl.Form], state: LinearState, rho: fem.Function
+) -> FormFunctional:
+    """A user's functional of a field, J(u, ρ), written as a function that returns a form.
+
+    Args:
+        function: takes the state u, the density and the volume measure, e.g.
+            `lambda u, rho, dx: u**8 * dx(2)`; forms over facets may use `ufl.ds`.
+        state: the state problem of u.
+        rho: the density.
+    Raises:
+        ValueError: `function` does not return a scalar form.
+    """
+    mesh = rho.function_space.mesh
+    J = function(state.u, rho, ufl.Measure("dx", domain=mesh))
+    if not isinstance(J, ufl.Form) or J.arguments():
+        raise ValueError(f"a functional must return a scalar form, such as u * dx, found {J}")
+    return FormFunctional(J, rho, state)
+
+
 class MeanDensity:
     """Volume fraction of the material with ρ = 1, on a mesh or on a grid of voxels: 1/|Y| Σ ρ |cell|.
 
@@ -246,5 +276,6 @@ class ReducedFunctional:
 
     def derivative(self) -> Array:
         """dJ/dm at the m of the last call, a dual vector over owned cells."""
-        dual = self.functional.derivative()
-        return dual if self.density is None else self.density.vjp(dual)
+        if self.density is None:
+            return np.asarray(self.functional.derivative())
+        return pull_back(self.functional, self.density)

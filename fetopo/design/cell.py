@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,17 @@ import numpy.typing as npt
 from mpi4py import MPI
 
 from fetopo.design.checkpoint import Checkpoint
+from fetopo.design.constraints import Specification
 from fetopo.design.crisp import Labels, VoxelStructure, threshold, verify, verify_voxels, voxel_structure
-from fetopo.design.goal import Goal, check_design
+from fetopo.design.existence import check_design
+from fetopo.design.formulation import formulate, make_task, value_of
+from fetopo.design.goal import MAIN, Goal
 from fetopo.design.grey import GreyLevel
 from fetopo.design.model import CellModel
 from fetopo.design.problem import Callback, Constraint, DesignProblem, DesignResult, LoopOptions
-from fetopo.design.realize import Structure, realize
+from fetopo.design.realize import Structure, realize, solved_with
+from fetopo.design.regions import PassiveRegions, Region
+from fetopo.design.symmetry import Symmetry
 from fetopo.design.target import correct_target
 from fetopo.design.voxels import VoxelState
 from fetopo.microstructure.mesh import UnitCell
@@ -26,14 +31,32 @@ from fetopo.transport.state import PetscOptions
 from fetopo.transport.voxel import VoxelGrid
 
 __all__ = [
-    "CellDesign", "Goal", "check_design", "design_cell", "threshold", "verify",
+    "CellDesign", "Goal", "TransportResult", "check_design", "design_cell", "threshold", "verify",
     "verify_voxels",
 ]  # fmt: skip
 
 Array = npt.NDArray[np.float64]
 
-#: By how much a design for a target tensor may fall short of its volume fraction, relative to it.
-TARGET_SLACK = 0.01
+
+@dataclass(frozen=True)
+class TransportResult:
+    """One of the transports through a finished design.
+
+    Attributes:
+        conductivity: where ρ = 0 and where ρ = 1.
+        tensor: effective tensor of the density as the optimizer saw it; None if it took no part.
+        verified_tensor: that of the crisp structure, as :attr:`CellDesign.verified_tensor`.
+        verified_lower_bound: as :attr:`CellDesign.verified_lower_bound`.
+        verified: the goal's number in it.
+        bound: the most that any structure of this volume fraction reaches with this transport alone, or None.
+    """
+
+    conductivity: tuple[float, float]
+    tensor: Array | None
+    verified_tensor: Array
+    verified_lower_bound: Array | None
+    verified: float
+    bound: float | None
 
 
 @dataclass(frozen=True)
@@ -50,10 +73,15 @@ class CellDesign:
         labels: the same as an integer array where the cell is a grid, else None.
         structure: the crisp structure on its own mesh, solved again with the true conductivities.
         voxels: the crisp structure as voxels, solved again likewise; None where the cell is no grid.
-        reached, verified: the goal's number before and after.
+        reached, verified: the goal's number before and after; with several transports what they reach of
+            their bounds, see :meth:`Goal.together`.
         bound: the most that any structure of the wanted volume fraction can reach, or None for a target.
         crisp_bound: the same for the volume fraction of the meshed structure.
-        verified_at_least: the goal's number at the guaranteed lower bound; None for a target, or without one.
+        verified_at_least: the goal's number at the guaranteed lower bound; None for a target or a function,
+            or without one.
+        goal: what it was designed for, in terms of the effective tensor.
+        conductivity: of the two materials.
+        transports: results by name, "main" included, where there are several.
     """
 
     cell: UnitCell | VoxelGrid
@@ -70,6 +98,9 @@ class CellDesign:
     bound: float | None
     crisp_bound: float | None
     verified_at_least: float | None = None
+    goal: Goal = field(default_factory=Goal)
+    conductivity: tuple[float, float] = (0.0, 1.0)
+    transports: Mapping[str, TransportResult] = field(default_factory=dict)
 
     @property
     def comm(self) -> MPI.Comm:
@@ -114,9 +145,14 @@ def design_cell(
     volume_fraction: float,
     filter_radius: float,
     goal: Goal | None = None,
+    transports: Mapping[str, tuple[float, float]] | None = None,
+    constraints: Sequence[Specification] = (),
+    filter: str = "helmholtz",
+    passive: PassiveRegions | Mapping[str, Region] | None = None,
+    symmetry: Symmetry | str | None = None,
     start: Array | str = "inclusions",
     seed: int = 0,
-    law: Callable[..., Any] = materials.simp,
+    law: Callable[..., Any] | str = materials.simp,
     options: LoopOptions | None = None,
     refine: int = 2,
     petsc_options: PetscOptions | None = None,
@@ -128,45 +164,46 @@ def design_cell(
     Args:
         cell: periodic cell with its mesh, or a periodic grid of voxels, which needs none.
         conductivity: of the poorer and the better material; the poorer may be an insulator (0).
-        volume_fraction: of the better material; an upper limit, or the value itself for a target.
+        volume_fraction: of the better material; an upper limit, or the value itself (to 1 %) for a target and
+            for several transports, unless a constraint says otherwise.
         filter_radius: smallest length over which the structure varies, in the unit of the cell.
         goal: default: as conductive as possible in every direction.
+        transports: conductivities of the same two materials for further transports, by name, in either order,
+            e.g. {"ions": (1.0, 0.0)}.
+        constraints: any number of those in :mod:`fetopo.design.constraints`.
+        filter, passive, symmetry: see :class:`fetopo.design.model.CellModel`.
         start: "inclusions", "random", or one value in [0, 1] per owned cell.
         seed: of the random start.
-        law: interpolation between the materials, see :mod:`fetopo.transport.materials`.
-        options: continuation and stopping.
+        law: interpolation between the materials, or its name, see :mod:`fetopo.transport.materials`.
+        options: continuation, optimizer and stopping.
         refine: how often each voxel is split along an axis to verify the crisp design.
         petsc_options: of the corrector problems while designing; on a mesh only.
         callbacks: called after every iteration.
         checkpoint: where to write what a run can go on from, and whether to go on from there.
     Raises:
-        ValueError: values out of range, a target that no structure with this volume fraction has, a grid
-            that is not periodic, or PETSc options for a grid of voxels.
+        ValueError: values out of range, a target, a floor or a combination that no structure with this volume
+            fraction has, a grid that is not periodic, or PETSc options for a grid of voxels.
         RuntimeError: a linear solver did not converge.
     """
-    goal = goal or Goal()
-    low, high = float(conductivity[0]), float(conductivity[1])
-    check_design(cell.dim, (low, high), volume_fraction, goal)
-    model = CellModel(cell, filter_radius, petsc_options=petsc_options)
-    state = model.state((low, high), law)
-    objective: Any = model.tensor_functional(state, goal.function())
-    volume = model.mean_density()
-    constraints = [Constraint("volume", volume, volume_fraction)]
+    task = make_task(
+        cell.dim, conductivity, volume_fraction, filter_radius, goal or Goal(), transports, constraints
+    )
+    goal, (low, high) = task.goal, task.conductivities[MAIN]
+    model = CellModel(
+        cell, filter_radius, filter=filter, passive=passive, symmetry=symmetry, petsc_options=petsc_options
+    )
+    asked = formulate(model, task, law)
+    state, limits = asked.states[MAIN], asked.constraints
     projections: list[Any] = [model.projection]
     if goal.kind == "target":
-        # More of the better material always helps a maximum, but a target belongs to one volume fraction.
-        # The optimizer cannot move along an exact equality of convex approximations, hence the slack.
-        constraints.append(
-            Constraint("least_volume", volume, volume_fraction * (1 - TARGET_SLACK), "at least")
-        )
         grey = GreyLevel(model.density, model.volumes, model.volume)
-        constraints.append(Constraint("grey", grey, 1.0))
+        limits.append(Constraint("grey", grey, 1.0))
         projections.append(grey)
-    bound = goal.bound(volume_fraction, (low, high), cell.dim)
+    bound = task.bound()
     run = DesignProblem(
         model.density,
-        objective,
-        constraints,
+        asked.objective,
+        limits,
         volumes=model.volumes,
         projections=projections,
         interpolations=model.interpolations,
@@ -176,11 +213,11 @@ def design_cell(
         bound_fraction=None if bound is None else lambda J: 1 / (J * bound),
     )
     if checkpoint is not None:
-        wanted = goal.target or goal.direction or ""
         about = {
-            "goal": f"{goal.kind} {wanted}".strip(),
+            "goal": task.described,
             "conductivity": [low, high],
             "volume fraction": volume_fraction,
+            "constraints": [repr(spec) for spec in task.constraints],
         }
         checkpoint = replace(checkpoint, about=about | dict(checkpoint.about))
     result = run.run(model.start(start, volume_fraction, seed), checkpoint)
@@ -190,24 +227,51 @@ def design_cell(
         return realize(model, result.m, result.rho, crisp, (low, high), shapes=shapes)
 
     if goal.kind == "target":
+        objective: Any = asked.objective
         result = correct_target(run, result, np.array(goal.target), objective, lambda r: meshed(r).tensor)
     structure = meshed(result, shapes=True)
     crisp = threshold(result.rho, model.volumes, model.density.comm)
     voxels = voxel_structure(model, crisp, (low, high), refine)
-    tensor, lower = np.array(state.tensor), structure.lower_bound
+    solved = {MAIN: structure}
+    for name, pair in task.conductivities.items():
+        if name != MAIN:
+            solved[name] = solved_with(structure, pair)
+    fraction = structure.volume_fraction
+    tensors = {name: np.array(s.tensor) for name, s in asked.states.items()}
+    lower = {name: found.lower_bound for name, found in solved.items() if found.lower_bound is not None}
+    others = {
+        name: TransportResult(
+            pair,
+            tensors.get(name),
+            solved[name].tensor,
+            lower.get(name),
+            goal.reached(solved[name].tensor),
+            goal.bound(fraction, pair, cell.dim),
+        )
+        for name, pair in task.conductivities.items()
+        if len(task.conductivities) > 1
+    }
+
+    def number(found: Mapping[str, Array], f: float | None = None) -> float:
+        return value_of(model.comm, goal, found[MAIN]) if goal.kind == "function" else task.reached(found, f)
+
+    at_least = len(lower) == len(solved) and goal.kind not in ("target", "function")
     return CellDesign(
         cell,
         result,
         state,
         model.image(result.rho),
-        tensor,
+        tensors[MAIN],
         crisp,
         None if voxels is None else voxels.labels,
         structure,
         voxels,
-        goal.reached(tensor),
-        goal.reached(structure.tensor),
+        number(tensors),
+        number({name: found.tensor for name, found in solved.items()}, fraction),
         bound,
-        goal.bound(structure.volume_fraction, (low, high), cell.dim),
-        None if lower is None or goal.kind == "target" else goal.reached(lower),
+        task.bound(fraction),
+        number(lower, fraction) if at_least else None,
+        goal,
+        (low, high),
+        others,
     )

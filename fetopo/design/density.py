@@ -10,7 +10,7 @@ summed over the cell) to one with respect to the input. The steps that are not h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -144,6 +144,8 @@ class DensityMap:
     def __init__(self, domain: Any, *steps: Any) -> None:
         self.steps, self.domain = steps, domain
         self.rho: fem.Function | None = None
+        #: What each step gave in the last :meth:`forward`, for functionals that look inside the chain.
+        self.inner: list[Array] = []
         #: Communicator over which the values are distributed.
         self.comm = domain.blocks.comm if isinstance(domain, VoxelGrid) else domain.comm
         if isinstance(domain, VoxelGrid):
@@ -158,17 +160,26 @@ class DensityMap:
 
     def forward(self, x: Array) -> Array:
         """Map the design variable and set the density; returns its values on this rank."""
+        self.inner.clear()
         for step in self.steps:
             x = step.forward(x)
+            self.inner.append(x)
         self.values[:] = x
         if self.rho is not None:
             self.rho.x.scatter_forward()
         return x
 
-    def vjp(self, dual: Array) -> Array:
-        """Derivative with respect to the design variable from one with respect to the density."""
-        for step in reversed(self.steps):
-            dual = step.vjp(dual)
+    def vjp(self, dual: Array, inner: Mapping[int, Array] | None = None) -> Array:
+        """Derivative with respect to the design variable from one with respect to the density.
+
+        Args:
+            dual: with respect to the density.
+            inner: with respect to what a step gives, by the number of the step, in addition.
+        """
+        for number in reversed(range(len(self.steps))):
+            if inner and number in inner:
+                dual = dual + inner[number]
+            dual = self.steps[number].vjp(dual)
         return dual
 
 

@@ -38,6 +38,37 @@ def resistivity_along(direction: Sequence[float]) -> TensorFunction:
     return lambda D: 1 / ufl.dot(unit, D * unit)
 
 
+def conductivity_along(direction: Sequence[float]) -> TensorFunction:
+    """n·D n for a unit vector n along `direction`.
+
+    Raises:
+        ValueError: a direction of length zero.
+    """
+    inverse = resistivity_along(direction)
+    return lambda D: 1 / inverse(D)
+
+
+def harmonic_conductivity(D: Any) -> Any:
+    """d/tr(D⁻¹), the harmonic mean of the principal conductivities: what every direction has at once."""
+    return 1 / mean_resistivity(D)
+
+
+def anisotropy(smoothing: float = 0.0) -> TensorFunction:
+    """√(‖D − (tr D/d) I‖²/‖(tr D/d) I‖² + s²), the part of D that depends on the direction.
+
+    Args:
+        smoothing: s; positive where a derivative is needed at isotropic tensors.
+    """
+
+    def function(D: Any) -> Any:
+        d = D.ufl_shape[0]
+        mean = ufl.tr(D) / d
+        rest = D - mean * ufl.Identity(d)
+        return ufl.sqrt(ufl.inner(rest, rest) / (d * mean**2) + smoothing**2)
+
+    return function
+
+
 def distance_to(target: npt.ArrayLike) -> TensorFunction:
     """‖D − D*‖²/‖D*‖² in the Frobenius norm.
 

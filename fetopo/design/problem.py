@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mpi4py import MPI
 
 from fetopo._mpi import require
-from fetopo.design.adjoint import Functional
+from fetopo.design.adjoint import Functional, pull_back
 from fetopo.design.continuation import Continuation, GivenStages, Schedule, Stage
 from fetopo.design.density import DensityMap
 from fetopo.design.history import Record
@@ -236,7 +236,7 @@ class DesignProblem:
             state.solve()
         functionals = self.functionals
         values = np.array([f.value() for f in functionals])
-        duals = [self.density.vjp(f.derivative()) for f in functionals] if gradients else []
+        duals = [pull_back(f, self.density) for f in functionals] if gradients else []
         if gradients and self.options.inexact is not None:
             # The adjoint, known now, tells what the residual of the state does to the value.
             values += [f.correction() if hasattr(f, "correction") else 0.0 for f in functionals]

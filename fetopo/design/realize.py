@@ -156,6 +156,13 @@ def realize(
     return replace(structure, poor=poor, good=good)
 
 
+def solved_with(structure: Structure, conductivity: tuple[float, float]) -> Structure:
+    """The same structure, solved with other conductivities of its materials. Collective."""
+    return replace(
+        _measured(structure.cell, structure.kind, conductivity), poor=structure.poor, good=structure.good
+    )
+
+
 def interface_field(model: CellModel, m: Array, rho: Array, crisp: Array) -> Array:
     """A field in [0, 1] on the grid whose level set at the design's volume is its interface. Collective.
 

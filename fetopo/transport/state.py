@@ -274,7 +274,13 @@ class LinearSolver:
             (self.ksp.solveTranspose if transpose else self.ksp.solve)(rhs, x)
         except PETSc.Error as error:
             return f"failed (PETSc error {error.ierr})"
-        return stalled(self.ksp)
+        failure = stalled(self.ksp)
+        if failure is not None and self.ksp.getIterationNumber() == 0 and x.norm() > 0:
+            # A load that all but vanished: the last solution is a start far worse than none.
+            x.set(0.0)
+            (self.ksp.solveTranspose if transpose else self.ksp.solve)(rhs, x)
+            failure = stalled(self.ksp)
+        return failure
 
     def _seems_symmetric(self, tolerance: float = 1e-11) -> bool:
         """Whether x·Ay = y·Ax for two vectors without structure: two products instead of a transpose."""

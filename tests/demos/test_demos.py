@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts processe
 DEMOS = Path(__file__).parents[2] / "demos"
 SMALL = {
     "bruggeman.py": ["--cells", "24"],
+    "electrode_tradeoff.py": ["--cells", "16"],
     "electrode.py": ["--crop", "24", "--cells", "16"],
     "fitted_mesh.py": ["--cells", "24"],
     "gradient_cost.py": ["--edges", "10,32"],
@@ -20,6 +21,7 @@ SMALL = {
     "heat_sink_3d.py": ["--cells", "16", "--iterations", "8"],
     "packing_mesh.py": ["--size", "0.2"],
     "particle_diffusion.py": ["--cells", "32", "--mesh-size", "2"],
+    "user_functional.py": ["--cells", "32"],
     "rve.py": ["--sizes", "8,12,16", "--limit", "12"],
     "reconstruction.py": ["--seeds", "2", "--cells", "64", "--tolerance", "2e-3"],
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from mpi4py import MPI
 
 from fetopo.transport.voxel.grid import VoxelGrid
 from fetopo.transport.voxel.operators import sides_of
@@ -71,7 +72,11 @@ class ScreenedPoisson:
         """
         inner = (0, *(slice(1, -1),) * 3)
         assert self.state.source is not None
-        self.state.source[inner] = np.reshape(values, self.state.operator.blocks.own_shape) * self._scale
+        # Derivatives may be tiny, and single precision, in which part of the solver works, ends at 1e-38.
+        largest = self.grid.blocks.comm.allreduce(float(np.abs(values).max(initial=0.0)), op=MPI.MAX)
+        unit = largest if 0 < largest < np.inf else 1.0
+        values = np.reshape(values, self.state.operator.blocks.own_shape) / unit
+        self.state.source[inner] = values * self._scale
         self.state.u[:] = 0
         self.state.solve(self.rtol)
-        return self.state.u[inner].reshape(self.grid.own_shape).copy()
+        return self.state.u[inner].reshape(self.grid.own_shape) * unit
