@@ -17,7 +17,7 @@ SMALL = {
     "electrode.py": ["--crop", "24", "--cells", "16"],
     "fitted_mesh.py": ["--cells", "24"],
     "gradient_cost.py": ["--edges", "10,32"],
-    "heat_sink.py": ["--cells", "40", "--iterations", "5"],
+    "heat_sink.py": ["--cells", "40"],
     "heat_sink_3d.py": ["--cells", "16", "--iterations", "8"],
     "packing_mesh.py": ["--size", "0.2"],
     "particle_diffusion.py": ["--cells", "32", "--mesh-size", "2"],
