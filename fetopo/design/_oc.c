@@ -15,13 +15,16 @@ static double clip(double x, double low, double high)
 void growth(int64_t n, const double *x, const double *df0, const double *df, const double *lower,
             const double *upper, double move, double damping, double shift, double *factor, double *sums)
 {
+    /* The usual exponent is far cheaper than any. */
+    const int root = damping == 0.5;
     for (int i = 0; i < 7; i++)
         sums[i] = 0;
     for (int64_t j = 0; j < n; j++) {
         const double span = upper[j] - lower[j], reach = move * span, z = x[j] - lower[j] + shift * span;
         const double low = fmax(lower[j], x[j] - reach), high = fmin(upper[j], x[j] + reach);
         const double gain = df0[j] < 0 ? -df0[j] : 0.0, cost = df[j] > 0 ? df[j] : 0.0;
-        factor[j] = gain > 0 ? (cost > 0 ? z * pow(gain / cost, damping) : HUGE_VAL) : 0.0;
+        const double ratio = gain / cost, grown = z * (root ? sqrt(ratio) : pow(ratio, damping));
+        factor[j] = gain > 0 ? (cost > 0 ? grown : HUGE_VAL) : 0.0;
         sums[0] += cost * (low - x[j]);
         sums[1] += cost * ((gain > 0 ? high : low) - x[j]);
         sums[2] += fabs(df[j]);

@@ -122,6 +122,7 @@ class MultiMaterialModel:
             interpolation = NestedInterpolation(self.cell.mesh, k, law=law_of(law, self.dim))
             kappa = interpolation.ufl([share.rho for share in self.density.shares])
             state = CellProblem(self.cell, kappa, petsc_options=self._options)
+            state.solver.name = "state"
             self.solvers.append(state.solver)
         self.interpolations.append(interpolation)
         return state

@@ -35,6 +35,8 @@ class NestedDensity:
         chains: the steps of each field, see :func:`fetopo.design.density.chain`.
     Attributes:
         shares: a density map per field that holds cₖ; on a mesh its `rho` is a DG0 function.
+        steps: those of all fields.
+        domain: as given.
         comm: communicator over which the values are distributed.
     """
 
@@ -42,6 +44,8 @@ class NestedDensity:
     rho = None
 
     def __init__(self, domain: Any, chains: Sequence[Sequence[Any]]) -> None:
+        self.domain = domain
+        self.steps = [step for steps in chains for step in steps]
         self._fields = [DensityMap(domain, *steps) for steps in chains]
         self.shares = [DensityMap(domain) for _ in chains]
         self.comm = self.shares[0].comm

@@ -270,7 +270,8 @@ class DesignProblem:
             m: this rank's design variables to start from.
             checkpoint: where and how often to write what a run goes on from, and whether to go on from there.
         Raises:
-            ValueError: a start outside [0, 1], or a checkpoint of another problem; on every rank.
+            ValueError: a start outside [0, 1], a checkpoint of another problem, or loose solves for an
+                optimizer that compares values; on every rank.
             RuntimeError: a linear solver did not converge.
         """
         o = self.options
@@ -279,6 +280,8 @@ class DesignProblem:
         start = time.perf_counter()
         state = LoopState(m, o.schedule.first())
         optimizer = o.make_optimizer(self.comm, m.size)
+        if o.inexact is not None and optimizer.needs_evaluate:
+            raise ValueError(f"the optimizer {o.optimizer!r} compares values: its solves cannot be loose")
         accuracy = SolveAccuracy(o.inexact, self.states)
         self.history.clear()
         if checkpoint is not None:

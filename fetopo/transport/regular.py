@@ -36,6 +36,9 @@ from fetopo.transport.voxel.blocks import Blocks
 from fetopo.transport.voxel.operators import Operator
 
 Array = npt.NDArray[Any]
+#: Conductivity of a contact, relative to the largest there is.
+CONTACT = 1e3
+
 _SOURCE = Path(__file__).with_name("_elements.c")
 
 
@@ -143,8 +146,11 @@ class Conduction:
         kappa: conductivity, UFL.
         index: grid indices of the nodes this rank owns, shape (owned, d).
         periodic: whether opposite faces are one.
-        fixed: per axis, whether the potential is given on all of the first and of the last face.
-        partly: whether it is given elsewhere too.
+        held: whether the potential of such a node is given.
+        fixed: per axis, whether it is given on all of the first and of the last face.
+        contacts: for faces where it is given in part, by (axis, side), the voxels all of whose nodes on the
+            face are held.
+        elsewhere: whether it is given at other nodes too.
     """
 
     cell: UnitCell
@@ -152,8 +158,10 @@ class Conduction:
     kappa: Any
     index: Array
     periodic: bool
+    held: Array
     fixed: tuple[tuple[bool, bool], ...]
-    partly: bool
+    contacts: dict[tuple[int, int], Array]
+    elsewhere: bool
 
     @property
     def spacing(self) -> Array:
@@ -193,9 +201,24 @@ def recognise(a: ufl.Form, bcs: Sequence[Any], cell: UnitCell | None) -> Conduct
     full = np.prod(n + 1) // (n + 1)
     fixed = (counts == full[:, None]) & (not periodic)
     rest = held & ~(on & fixed).any(axis=(1, 2))
-    partly = bool(cell.mesh.comm.allreduce(int(rest.sum())))
+    contacts = {}
+    for axis, side in np.argwhere(cell.mesh.comm.allreduce((on & rest[:, None, None]).sum(axis=0)) > 0):
+        others = [a for a in range(d) if a != axis]
+        here = held & on[:, axis, side]
+        face = np.zeros(n[others] + 1, dtype=bool)
+        face[tuple(index[here][:, others].T)] = True
+        cell.mesh.comm.Allreduce(MPI.IN_PLACE, face, op=MPI.LOR)
+        corners = [tuple(slice(c, c + m) for c, m in zip(corner, n[others], strict=True))
+                   for corner in np.ndindex((2,) * (d - 1))]  # fmt: skip
+        voxels = np.all([face[corner] for corner in corners], axis=0)
+        covered = np.zeros_like(face)
+        for corner in corners:
+            covered[corner] |= voxels
+        contacts[int(axis), int(side)] = voxels
+        rest[here] &= ~covered[tuple(index[here][:, others].T)]
+    elsewhere = bool(cell.mesh.comm.allreduce(int(rest.sum())))
     pairs = tuple((bool(first), bool(last)) for first, last in fixed)
-    return Conduction(cell, V, kappa, index, periodic, pairs, partly)
+    return Conduction(cell, V, kappa, index, periodic, held, pairs, contacts, elsewhere)
 
 
 # ---- assembly
@@ -290,29 +313,38 @@ def element_matrix(corners: Array, spacing: Array) -> Array:
 class GridMultigrid:
     """A cycle of the voxels' multigrid as a PETSc preconditioner (`pc_type python`).
 
-    The matrix stays the one that was assembled: it decides what is solved, this only how fast.
+    The matrix stays the one that was assembled: it decides what is solved, this only how fast. Where the
+    potential is given on a part of a face, the grid gets a layer of voxels beyond it: good conductors in
+    front of that part, insulators elsewhere, and the potential given behind them.
 
     Args:
-        problem: conduction with conditions on whole faces, see :meth:`suits`.
+        problem: conduction that :meth:`suits`.
     """
 
     def __init__(self, problem: Conduction) -> None:
         cell, d = problem.cell, problem.cell.dim
         comm = cell.mesh.comm
-        assert cell.grid is not None
-        edges = [float(h) for h in problem.spacing]
-        grid = VoxelGrid(comm, cell.grid, edges, periodic=problem.periodic)
-        self.operator = Operator(grid, "elements", fixed=problem.fixed)
+        #: Whether the potential is given on parts of faces.
+        self.contacts = bool(problem.contacts)
+        layers, grid = _layered(problem)
+        given = np.array(problem.fixed) | (layers > 0)
+        self.operator = Operator(grid, "elements", fixed=[(bool(a), bool(b)) for a, b in given])
         self.kappa = CellValues(cell.mesh, problem.kappa)
         cells = self.kappa.space.tabulate_dof_coordinates()[: len(self.kappa.owned), :d]
-        voxels = ((cells - cell.lower) / problem.spacing).astype(np.int64)
+        voxels = ((cells - cell.lower) / problem.spacing).astype(np.int64) + layers[:, 0]
         self._voxels = _Exchange(comm, np.arange(len(voxels)), voxels, len(voxels), grid.blocks)
-        low = np.array([first for first, _ in problem.fixed], dtype=np.int64)
-        high = np.array([last for _, last in problem.fixed], dtype=np.int64)
-        free = ((problem.index >= low) & (problem.index <= np.array(cell.grid) - high)).all(axis=1)
+        at = problem.index + layers[:, 0]
+        inside = (at >= given[:, 0]) & (at <= np.array(grid.shape) - given[:, 1])
+        free = inside.all(axis=1) & ~problem.held
         self._nodes = _Exchange(
-            comm, np.flatnonzero(free), problem.index[free] - low, len(problem.index), self.operator.blocks
+            comm, np.flatnonzero(free), (at - given[:, 0])[free], len(at), self.operator.blocks
         )
+        whole = np.zeros(grid.shape, dtype=bool)
+        for (axis, side), contact in problem.contacts.items():
+            place: list[Any] = [slice(a, m - b) for (a, b), m in zip(layers, grid.shape, strict=True)]
+            place[axis] = -side
+            whole[tuple(place)] = contact
+        self._contacts = whole[grid.own]
         # Lengths of the operator are relative to the longest edge of a voxel.
         self._unit = float(problem.spacing.max()) ** (d - 2)
         self._scale = 1.0
@@ -320,21 +352,19 @@ class GridMultigrid:
 
     @staticmethod
     def suits(problem: Conduction) -> bool:
-        """Whether potentials are given on whole faces only, and there are voxels enough for the ranks."""
-        assert problem.cell.grid is not None
-        comm = problem.cell.mesh.comm
-        return not problem.partly and not (comm.size > 1 and VoxelGrid(comm, problem.cell.grid).alone)
+        """Whether potentials are given on faces or parts of them, and voxels enough for the ranks."""
+        return not problem.elsewhere and not (problem.cell.mesh.comm.size > 1 and _layered(problem)[1].alone)
 
     def update(self) -> None:
         """Build the hierarchy of the present conductivity. Collective."""
         self.kappa.update()
         comm = self.operator.voxels.comm
-        values = self._voxels.to_block(self.kappa.owned)
+        values = self._voxels.to_block(self.kappa.owned).reshape(self._contacts.shape)
         largest = comm.allreduce(float(values.max(initial=0.0)), MPI.MAX)
         # Levels are kept in single precision.
         largest = largest if 0 < largest < np.inf else 1.0
         self._scale = 1 / (largest * self._unit)
-        self.operator.assign(values.reshape(self.operator.grid.own_shape) / largest)
+        self.operator.assign(np.where(self._contacts, CONTACT, values / largest))
 
     def apply(self, pc: Any, x: Any, y: Any) -> None:
         """y ≈ A⁻¹x; called by PETSc."""
@@ -351,6 +381,17 @@ class GridMultigrid:
 
     #: The cycle is symmetric.
     applyTranspose = apply
+
+
+def _layered(problem: Conduction) -> tuple[Array, VoxelGrid]:
+    """Layers of voxels to add at both ends of each axis, shape (d, 2), and the grid with them."""
+    assert problem.cell.grid is not None
+    layers = np.zeros((problem.cell.dim, 2), dtype=np.int64)
+    for face in problem.contacts:
+        layers[face] = 1
+    shape = [int(m) for m in np.array(problem.cell.grid) + layers.sum(axis=1)]
+    edges = [float(h) for h in problem.spacing]
+    return layers, VoxelGrid(problem.cell.mesh.comm, shape, edges, periodic=problem.periodic)
 
 
 class _Exchange:
@@ -385,6 +426,8 @@ class _Exchange:
         if isinstance(values, np.ndarray):
             self._own.array[:] = values
             values = self._own
+        # Places that belong to no degree of freedom.
+        self._block.set(0.0)
         self._scatter.scatter(values, self._block, PETSc.InsertMode.INSERT, PETSc.ScatterMode.FORWARD)
         return np.asarray(self._block.array)
 

@@ -15,8 +15,9 @@ from petsc4py import PETSc
 #: Unknowns up to which factorising costs about as much as algebraic multigrid, by dimension.
 DIRECT_BELOW = {1: 50_000, 2: 50_000, 3: 2_000}
 
-#: Unknowns on a regular grid from which on its own multigrid costs less than factors.
-GRID_FROM = {2: 4_000, 3: 2_000}
+#: Unknowns on a regular grid from which on its own multigrid costs less than factors, by dimension and
+#: whether potentials are given on parts of faces, which takes twice the iterations.
+GRID_FROM = {(2, False): 4_000, (2, True): 50_000, (3, False): 2_000, (3, True): 2_000}
 
 #: What setting up algebraic multigrid costs, in iterations with it.
 SETUP = 16
@@ -113,9 +114,15 @@ def ladder(
     return [Attempt("algebraic multigrid (hypre)", multigrid), *between, direct]
 
 
-def grid_attempt(tdim: int, size: int, rtol: float = 1e-10) -> list[Attempt]:
-    """The attempt that comes first on a regular grid, where it is large enough for it."""
-    if size < GRID_FROM[tdim]:
+def grid_attempt(tdim: int, size: int, contacts: bool, rtol: float = 1e-10) -> list[Attempt]:
+    """The attempt that comes first on a regular grid, where it is large enough for it.
+
+    Args:
+        tdim, size: dimension and unknowns.
+        contacts: whether potentials are given on parts of faces.
+        rtol: relative tolerance of the residual.
+    """
+    if size < GRID_FROM[tdim, contacts]:
         return []
     options = {"ksp_type": "cg", "ksp_rtol": rtol, "ksp_max_it": 100, "pc_type": "python"}
     return [Attempt("multigrid on the regular grid", options)]

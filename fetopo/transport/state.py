@@ -114,7 +114,7 @@ class LinearSolver:
         singular = self._nullspace is not None
         attempts = ladder(dim, size, symmetric=symmetric, singular=singular)
         if self._grid is not None and symmetric:
-            attempts = [*grid_attempt(dim, size), *attempts]
+            attempts = [*grid_attempt(dim, size, self._grid.contacts), *attempts]
         if {"ksp_type", "pc_type"} & set(self._given):
             return [Attempt("the solver that was asked for", self._given), *attempts]
         if self._given:

@@ -123,7 +123,8 @@ def test_gradients(comm, name, law, variables):
         J = ReducedFunctional(make(model, states), model.density)
         J(m)
         dm = np.random.default_rng([1, comm.rank]).uniform(-1, 1, m.size)
-        test = taylor_test(J, m, J.derivative(), dm, comm=comm)
+        # Small enough that the third order does not count: gradients are steep at the edge of the hole.
+        test = taylor_test(J, m, J.derivative(), dm, comm=comm, step=2e-3)
         assert test.rate > 1.9, (label, test)
 
 

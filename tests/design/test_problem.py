@@ -1,5 +1,9 @@
 """The loop: continuation, stopping, history, constraints; heat conduction as an example that is no cell."""
 
+import json
+from dataclasses import asdict, replace
+from io import StringIO
+
 import numpy as np
 import pytest
 import ufl
@@ -9,9 +13,12 @@ from fetopo.design import functionals
 from fetopo.design.adjoint import FormFunctional
 from fetopo.design.density import DensityMap, HeavisideProjection, HelmholtzFilter, Interpolation
 from fetopo.design.mma import MMAOptions
-from fetopo.design.problem import Constraint, DesignProblem, LoopOptions, Stage
+from fetopo.design.model import CellModel
+from fetopo.design.problem import Constraint, DesignProblem, InexactSolves, LoopOptions, Record, Stage
 from fetopo.microstructure.mesh import regular_cell
+from fetopo.progress import Progress
 from fetopo.transport.state import LinearState
+from fetopo.transport.voxel import VoxelGrid
 
 pytestmark = pytest.mark.mpi
 
@@ -219,6 +226,103 @@ class TestEvaluate:
         result = problem.run(m)
         assert result.constraints == {}
         assert result.m == pytest.approx(np.ones(m.size), abs=1e-3)
+
+
+class TestObjectives:
+    """Ions in one phase, electrons in the other, on a small grid of voxels."""
+
+    def problem(self, comm, *, both=True, weight=1.0, **options):
+        model = CellModel(VoxelGrid(comm, (16, 16), 1 / 16, periodic=True), 0.25)
+        ions, electrons = model.state((1.0, 0.01)), model.state((0.01, weight))
+        objectives = [model.tensor_functional(s, functionals.mean_resistivity) for s in (ions, electrons)]
+        problem = DesignProblem(
+            model.density,
+            objectives if both else objectives[0],
+            [
+                Constraint("volume", model.mean_density(), 0.6),
+                Constraint("least", model.mean_density(), 0.4, "at least"),
+            ],
+            volumes=model.volumes,
+            projections=[model.projection],
+            interpolations=model.interpolations,
+            solvers=model.solvers,
+            options=LoopOptions(stages=(Stage(3.0, 1.0), Stage(3.0, 4.0)), stage_iterations=20, **options),
+            bound_fraction=lambda J: 1 / J,
+        )
+        return problem, model.start("random", 0.5, seed=2)
+
+    def test_the_largest_is_minimized(self, comm):
+        problem, m = self.problem(comm)
+        result = problem.run(m)
+        assert len(result.objectives) == 2
+        assert result.objective == max(result.objectives)
+        first = result.history[0]
+        assert first.objective == max(first.objectives)
+        # Both count at the end: neither can be had for less without the other's costing more.
+        assert result.objectives[0] == pytest.approx(result.objectives[1], rel=0.02)
+        assert result.objective < 0.9 * first.objective
+        one, m = self.problem(comm, both=False)
+        alone = one.run(m)
+        assert alone.objectives == ()
+        assert alone.objective < 0.95 * result.objective
+
+    def test_values_and_gradients_have_a_row_each(self, comm):
+        problem, m = self.problem(comm)
+        values, gradients, _, jacobian = problem.evaluate(m)
+        assert values.shape == (2,)
+        assert gradients.shape == (2, m.size)
+        assert jacobian.shape == (2, m.size)
+        single, _ = self.problem(comm, both=False)
+        value, gradient, _, _ = single.evaluate(m)
+        assert value == pytest.approx(values[0])
+        assert gradient == pytest.approx(gradients[0])
+
+    def test_record(self, comm):
+        problem, m = self.problem(comm, final_iterations=1)
+        problem.options = replace(problem.options, stages=(Stage(3.0, 1.0),))
+        (record,) = problem.run(m).history
+        assert set(record.iterations_of) == {"filter", "state", "state 2"}
+        assert sum(record.iterations_of.values()) == record.solver_iterations
+        assert all(count > 0 for count in record.iterations_of.values())
+        assert record.bound_fraction == pytest.approx(1 / record.objective)
+        row = record.row()
+        assert [row["objective_1"], row["objective_2"]] == list(record.objectives)
+        assert row["iterations_state 2"] == record.iterations_of["state 2"]
+        assert "tolerance" not in row
+        assert Record.from_dict(json.loads(json.dumps(asdict(record)))) == record
+        stream = StringIO()
+        Progress(comm, stream)(record, problem)
+        if comm.rank == 0:
+            head, line = stream.getvalue().splitlines()
+            assert len(head) == len(line)
+            assert f"{100 * record.bound_fraction:.2f}%" in line
+
+    def test_none(self, comm):
+        problem, _ = heat(comm)
+        with pytest.raises(ValueError, match="at least one objective, found none"):
+            DesignProblem(problem.density, [], [], volumes=problem.volumes)
+
+
+class TestOptimizers:
+    @pytest.mark.parametrize("name", ["gcmma", "oc"])
+    def test_by_name(self, comm, name):
+        # Optimality criteria cycle where the projection is sharp.
+        options = replace(SHORT, stages=SHORT.stages[:2], final_iterations=30, optimizer=name)
+        problem, m = heat(comm, options=options)
+        result = problem.run(m)
+        assert result.constraints["volume"] < SHORT.feasibility
+        problem, m = heat(comm, options=replace(options, optimizer="mma"))
+        assert result.objective == pytest.approx(problem.run(m).objective, rel=0.1)
+
+    def test_that_compares_values_refuses_loose_solves(self, comm):
+        problem, m = heat(comm, options=replace(SHORT, optimizer="gcmma", inexact=InexactSolves()))
+        with pytest.raises(ValueError, match="'gcmma' compares values: its solves cannot be loose"):
+            problem.run(m)
+
+    def test_unknown(self, comm):
+        problem, m = heat(comm, options=replace(SHORT, optimizer="newton"))
+        with pytest.raises(ValueError, match="found 'newton'"):
+            problem.run(m)
 
 
 class TestOptions:
