@@ -41,7 +41,7 @@ def say(text: str = "") -> None:
 #
 # The start is the field of one inclusion (in 3D a body-centred pair): among the local optima of this
 # problem those with closed inclusions of the poorer material are the good ones. A random start in 3D ends
-# with both materials connected, 7 to 13 % below the bound.
+# with both materials connected, 6 to 12 % below the bound.
 
 n = 128 if arguments.full else arguments.cells
 cases = [(2, n, f) for f in ((0.2, 0.3, 0.5, 0.7, 0.8) if arguments.full else (0.3, 0.5, 0.7))]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import ufl
 from dolfinx import fem
 from dolfinx import mesh as dmesh
 
@@ -70,7 +69,7 @@ class Structure:
         tensor: best estimate of the effective tensor.
         lower_bound, upper_bound: guaranteed interval of the effective tensor of the meshed structure; no
             lower bound on cells that have no flux in exact balance.
-        interface_area: length (2D) or area between the materials [m^(d−1)].
+        interface_area: length (2D) or area between the materials [m^(d−1)], of a fitted mesh.
         poor, good: what the materials look like; None where the design's cells are no grid.
     """
 
@@ -80,7 +79,7 @@ class Structure:
     tensor: Array
     lower_bound: Array | None
     upper_bound: Array
-    interface_area: float
+    interface_area: float | None
     poor: PhaseShape | None = None
     good: PhaseShape | None = None
 
@@ -224,10 +223,9 @@ def _measured(cell: UnitCell, kind: str, conductivity: tuple[float, float]) -> S
     # Quantities per cell volume: a box of two micrometres has 1e-18 m³.
     inside = _indicator(cell)
     fraction = global_sum(fem.form(inside * measure(cell.mesh, 0, cell))) / cell.volume
+    area: float | None = None
     if isinstance(cell, FittedCell) and cell.report is not None:
         area = cell.report.area
-    else:
-        area = global_sum(fem.form(abs(ufl.jump(inside)) * ufl.dS(cell.mesh)))
     return Structure(cell, kind, fraction, best, lower, upper, area)
 
 

@@ -35,7 +35,7 @@ class TestIsotropic:
         bound = hashin_shtrikman((0.5, 0.5), CONTRAST, 2)[1]
         assert result.bound == pytest.approx(bound)
         assert 0.97 <= result.bound_fraction < 1
-        assert result.bound_fraction == pytest.approx(result.verified / bound)
+        assert result.bound_fraction == pytest.approx(result.verified / result.crisp_bound)
         # The harmonic mean of the principal conductivities is what is called reached.
         eigenvalues = np.linalg.eigvalsh(result.verified_tensor)
         assert result.verified == pytest.approx(2 / np.sum(1 / eigenvalues))
@@ -157,13 +157,15 @@ class TestAlong:
 
 class TestTarget:
     def test_is_met(self, comm):
-        target = ((0.35, 0.0), (0.0, 0.2))
-        result = design(comm, 32, goal=Goal("target", target=target), filter_radius=0.15)
+        """Principal conductivities 0.5 and 0.2, the first turned by 30°."""
+        target = ((0.425, 0.1299038), (0.1299038, 0.275))
+        goal = Goal("target", target=target)
+        result = design(comm, 32, goal=goal, volume_fraction=0.6, filter_radius=0.15, refine=1)
         assert result.bound is None
         assert result.bound_fraction is None
         assert result.verified < 0.01
         assert result.result.grey_level < 0.01
-        assert result.volume_fraction == pytest.approx(0.5, abs=0.015)
+        assert result.volume_fraction == pytest.approx(0.6, abs=0.015)
         assert set(result.result.constraints) == {"volume", "least_volume", "grey"}
 
     @pytest.mark.parametrize(
@@ -192,7 +194,9 @@ class TestRanks:
         assert len(here.result.history) == len(there.result.history)
         assert np.abs(here.density - there.density).max() < 1e-4
         assert np.array_equal(here.labels, there.labels)
-        assert here.verified == pytest.approx(there.verified, rel=1e-6)
+        assert here.voxels.tensor == pytest.approx(there.voxels.tensor, rel=1e-6, abs=1e-8)
+        # The fitted mesh follows the density, which is the same to the tolerance above.
+        assert here.verified == pytest.approx(there.verified, rel=1e-4)
 
     def test_random_start(self, comm, alone):
         here, there = (

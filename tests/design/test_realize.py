@@ -158,11 +158,11 @@ class TestFiles:
 
 class TestTargets:
     def test_summary(self, comm):
-        grid = cell_of(comm, "voxel", (24, 24))
-        goal = Goal("target", target=((0.38, 0.04), (0.04, 0.22)))
+        goal = Goal("target", target=turned(0.5, 0.2, 30))
         design = design_cell(
-            grid, conductivity=CONTRAST, volume_fraction=0.5, filter_radius=0.2, goal=goal, refine=1
-        )
+            cell_of(comm, "voxel", (32, 32)), conductivity=CONTRAST, volume_fraction=0.6, filter_radius=0.15,
+            goal=goal, refine=1,
+        )  # fmt: skip
         assert design.verified < 0.01
         assert design.result.grey_level < 0.01
         assert design.projection_gap < 0.2
