@@ -15,7 +15,8 @@ from fetopo.transport import solvers
 from fetopo.transport.assembly import Matrix, Pairing, form, jit_options
 from fetopo.transport.homogenization import CellProblem
 from fetopo.transport.periodic import periodic_space
-from fetopo.transport.regular import GridMultigrid, ScaledElements, conductivity, recognise
+from fetopo.transport.regular import ScaledElements, conductivity, recognise
+from fetopo.transport.regular_multigrid import GridMultigrid
 from fetopo.transport.solvers import Hierarchy
 from fetopo.transport.state import LinearSolver, LinearState, assemble_dual, owned
 
