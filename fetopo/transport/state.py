@@ -16,7 +16,8 @@ from fetopo._compat import petsc_vector
 from fetopo._mpi import get_logger
 from fetopo.microstructure.mesh import UnitCell
 from fetopo.transport.assembly import Matrix, form
-from fetopo.transport.regular import GridMultigrid, ScaledElements, recognise
+from fetopo.transport.regular import ScaledElements, recognise
+from fetopo.transport.regular_multigrid import GridMultigrid
 from fetopo.transport.solvers import Attempt, Hierarchy, configure, grid_attempt, ladder, stalled
 
 PetscOptions = Mapping[str, Any]
