@@ -179,20 +179,6 @@ class TestDesigns:
         assert percolates(1 - opened.labels, 0)
         assert not percolates(1 - opened.labels, 1)
 
-    @pytest.mark.parametrize("kind", ["mesh", "voxel"])
-    def test_smallest_length(self, comm, kind):
-        """Struts between four holes are too thin; held to it they get wide, whatever volume that takes."""
-        n, length = 48, 0.12
-        cell = voxels(comm, n) if kind == "voxel" else regular_cell(comm, (n, n))
-        x = cell_positions(cell)
-        start = 0.3 + 0.2 * np.cos(4 * np.pi * x[:, 0]) * np.cos(4 * np.pi * x[:, 1])
-        common = {"volume_fraction": 0.4, "filter_radius": 0.1, "start": start, "options": DOUBLED}
-        thin = design(cell, **common)
-        wide = design(cell, constraints=[SmallestLength(length, 1)], **common)
-        assert wide.result.constraints["length_1"] < 0.02
-        assert thinner(thin.labels, length * n) > 0.3
-        assert thinner(wide.labels, length * n) < 0.05
-
     def test_smallest_length_where_it_is_kept_anyway(self, comm):
         """Then it changes nothing."""
         common = {"volume_fraction": 0.4, "filter_radius": 0.1, "options": DOUBLED}
@@ -215,7 +201,8 @@ class TestDesigns:
         result = design(
             voxels(comm), conductivity=(0.0, 1.0), goal=Goal("tortuosity", value=2.0), options=LoopOptions()
         )
-        assert result.tensor == pytest.approx(0.25 * np.eye(2), abs=0.01)
+D = result.verified_tensor
+        assert D == pytest.approx(0.25 * np.eye(2), abs=0.005)
         assert result.goal.asked == "tortuosity"
 
     @pytest.mark.parametrize("kind", ["mesh", "voxel"])
@@ -246,17 +233,6 @@ def percolates(mask, axis):
     parts, _ = ndimage.label(tiled)
     first, last = np.take(parts, 0, axis), np.take(parts, -1, axis)
     return bool(set(first[first > 0]) & set(last[last > 0]))
-
-
-def thinner(labels, width):
-    """Share of the phase that a disc of a diameter cannot reach, in voxels, around the cell."""
-    n = len(labels)
-    tiled = np.tile(labels, (3, 3)).astype(bool)
-    radius = width / 2 - 0.5
-    y, x = np.mgrid[-12:13, -12:13]
-    disc = np.hypot(x, y) <= radius
-    opened = ndimage.binary_opening(tiled, disc)[n : 2 * n, n : 2 * n]
-    return 1 - opened.sum() / labels.sum()
 
 
 class TestExistence:
