@@ -90,7 +90,7 @@ def test_taylor(comm, kind, name):
     dm = 0.25 + 0.75 * np.sin(cell_positions(cell) @ np.array([37.0, 91.0, 53.0])[: cell.dim])
     reduced = ReducedFunctional(found.functional, model.density)
     reduced(m)
-    assert taylor_test(reduced, m, reduced.derivative(), dm, comm=comm, step=2e-4).rate > 1.9
+    assert taylor_test(reduced, m, reduced.derivative(), dm, comm=reduced.comm, step=2e-4).rate > 1.9
 
 
 @pytest.mark.parametrize("combine", ["smaller", "sum"])
@@ -105,7 +105,7 @@ def test_taylor_of_two_transports(comm, combine):
     for part in parts:
         reduced = ReducedFunctional(part, model.density)
         reduced(m)
-        assert taylor_test(reduced, m, reduced.derivative(), comm=comm, step=2e-3).rate > 1.9
+        assert taylor_test(reduced, m, reduced.derivative(), comm=reduced.comm, step=2e-3).rate > 1.9
 
 
 class TestDesigns:
@@ -201,7 +201,7 @@ class TestDesigns:
         result = design(
             voxels(comm), conductivity=(0.0, 1.0), goal=Goal("tortuosity", value=2.0), options=LoopOptions()
         )
-D = result.verified_tensor
+        D = result.verified_tensor
         assert D == pytest.approx(0.25 * np.eye(2), abs=0.005)
         assert result.goal.asked == "tortuosity"
 
