@@ -110,5 +110,7 @@ say(f"written to {arguments.output / 'heat_sink_3d.png'}")
 assert certificate.relaxed_gap <= 1e-3, "the bound is not within 0.1 % of the best one"
 assert certificate.bound <= result.objective, "below a bound that nothing can beat"
 assert crisp < 0.6 * uniform, "little better than the first design"
-assert abs(used - fraction) < 5e-3, "another volume than asked for"
+# Voxels that are alike by symmetry, four of them, are cut together.
+step = max(5e-3, 4 / np.prod(cell.grid))
+assert abs(used - fraction) < step, "another volume than asked for"
 assert gap < 0.5, "far from the bound"
