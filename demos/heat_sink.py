@@ -18,8 +18,8 @@ import numpy as np
 from mpi4py import MPI
 
 from fetopo.design.density import HeavisideProjection
-from fetopo.design.heat import Fixed, HeatModel
-from fetopo.design.problem import Constraint, LoopOptions, Stage
+from fetopo.design.heat import CONTINUATION, Fixed, HeatModel
+from fetopo.design.problem import Constraint, LoopOptions
 from fetopo.figure import new_figure
 from fetopo.microstructure.mesh import regular_cell
 from fetopo.transport.state import owned
@@ -72,11 +72,12 @@ say(
 #
 # Mixtures are penalized more and more, then the density is projected to 0 and 1.
 
-stages = [Stage(p, 1.0) for p in (1.0, 2.0, 3.0)] + [Stage(3.0, 2.0**k) for k in range(1, 7)]
 problem = model.problem(
     mean_temperature,
     [Constraint("volume", model.mean_density(), fraction)],
-    options=LoopOptions(stages=tuple(stages), stage_iterations=arguments.iterations, final_iterations=30),
+    options=LoopOptions(
+        continuation=CONTINUATION, stage_iterations=arguments.iterations, final_iterations=30
+    ),
 )
 result = problem.run(np.full(model.volumes.size, fraction))
 crisp, structure, used = model.crisp(mean_temperature)

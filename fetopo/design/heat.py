@@ -15,7 +15,7 @@ from fetopo.design.certificate import Certificate, Energy, certify
 from fetopo.design.crisp import threshold
 from fetopo.design.density import DensityMap, HeavisideProjection, HelmholtzFilter, Interpolation
 from fetopo.design.loads import Convection, HeatState, LoadCase, Region, Source, indicator
-from fetopo.design.problem import Constraint, DesignProblem
+from fetopo.design.problem import Constraint, Continuation, DesignProblem, LoopOptions
 from fetopo.microstructure.mesh import UnitCell
 from fetopo.transport import materials
 from fetopo.transport.conditions import Fixed, Inflow
@@ -25,6 +25,10 @@ from fetopo.transport.state import PetscOptions, assemble_dual, owned
 __all__ = ["Convection", "Fixed", "HeatModel", "HeatState", "Inflow", "NodalDensity"]
 
 Array = npt.NDArray[np.float64]
+
+#: The first penalty makes compliance convex, so that the start does not matter. A sharper projection than the
+#: last tears branches that are a few cells wide.
+CONTINUATION = Continuation(penalties=(1.0, 2.0, 3.0), max_beta=64.0)
 
 #: Points of quadrature are enough for κ(ρ) of a density linear in each cell and a power up to this.
 _NODAL_DEGREE = 5
@@ -149,7 +153,11 @@ class HeatModel:
         return float(self.comm.allreduce(float(values @ self.volumes))) / self.volume
 
     def problem(self, objective: Any, constraints: Sequence[Constraint], **arguments: Any) -> DesignProblem:
-        """The design problem with this model's density and continuation; arguments of `DesignProblem`."""
+        """The design problem with this model's density; arguments of `DesignProblem`.
+
+        Without `options` the continuation is `CONTINUATION`.
+        """
+        arguments.setdefault("options", LoopOptions(continuation=CONTINUATION))
         return DesignProblem(
             self.density,
             objective,
