@@ -27,10 +27,13 @@ void prepare(int64_t n, int64_t k, int64_t m, const double *x, const double *df0
         const int64_t count = n - first < BLOCK ? n - first : BLOCK;
         for (int64_t h = 0; h < count; h++) {
             const int64_t j = first + h;
-            const double width = upper[j] - lower[j], went = x[j] - old[j], turn = went * trend[j];
-            /* What stands still but for round-off, which differs with the number of ranks, has no direction. */
-            const double still = 1e-18 * width * width;
-            const double factor = turn > still ? incr : turn < -still ? decr : 1.0;
+            const double width = upper[j] - lower[j], went = x[j] - old[j];
+            /* Steps as small as a solver's tolerance or round-off makes them, which differ with the number of
+               ranks, have no direction. */
+            const double still = 1e-6 * width;
+            const int moves = fabs(went) > still && fabs(trend[j]) > still;
+            const double turn = moves ? went * trend[j] : 0;
+            const double factor = turn > 0 ? incr : turn < 0 ? decr : 1.0;
             const double wanted = factor * distance[j];
             const double cut = wanted > nearest * width ? wanted : nearest * width;
             const double moved = cut < furthest * width ? cut : furthest * width;
