@@ -31,45 +31,20 @@ def design(
     from mpi4py import MPI
 
     # Before rank 0 works alone: importing DOLFINx starts PETSc, which all ranks do together.
-    from fetopo.design.cell import design_cell
+    from fetopo.case_run import run_case
     from fetopo.design.checkpoint import Checkpoint, CheckpointError
     from fetopo.io import shown_objective, summary, write_design
-    from fetopo.microstructure.mesh import regular_cell, voxel_of_cells
     from fetopo.progress import Progress
-    from fetopo.transport.voxel import VoxelGrid
 
     comm = MPI.COMM_WORLD
     problem, start = at_root(comm, lambda: _prepare(case, output, overwrite, resume))
     goal = problem.goal()
-    first = problem.start.field
-    cell: Any
-    if problem.discretization == "voxel":
-        cell = VoxelGrid(comm, problem.cell.shape, problem.voxel_size, periodic=True)
-        if start is not None:
-            first = cell.take(start).reshape(-1)
-    else:
-        cell = regular_cell(comm, problem.cell.shape, problem.lengths)
-        if start is not None:
-            owned = cell.mesh.topology.index_map(cell.dim).size_local
-            first = start[tuple(voxel_of_cells(cell)[:owned].T)]
     name, transform = shown_objective(goal)
     try:
-        result = design_cell(
-            cell,
-            conductivity=problem.conductivity,
-            volume_fraction=problem.material.volume_fraction,
-            filter_radius=problem.filter_radius,
-            goal=goal,
-            transports=problem.transports,
-            constraints=problem.constraints(),
-            filter=problem.filter.kind,
-            passive=problem.passive_regions(),
-            symmetry=problem.cell.symmetry,
-            start=first,
-            seed=problem.start.seed,
-            law=problem.law(),
-            options=problem.options(),
-            refine=problem.verify.refine,
+        result = run_case(
+            problem,
+            comm,
+            start=start,
             callbacks=[Progress(comm, name=name.removeprefix("effective "), transform=transform)],
             checkpoint=Checkpoint(output / CHECKPOINT, every=checkpoint_every, resume=resume),
         )

@@ -5,6 +5,15 @@ volume in 1/m. `periodic` says whether the image continues on its other side; wi
 counts. Results are frozen dataclasses: `to_dict()` gives plain values for JSON, `plot(ax)` draws them.
 """
 
+from fetopo.microstructure.descriptors.comparison import (
+    Alignment,
+    Motion,
+    StatisticsDifference,
+    align,
+    families,
+    motions,
+    statistics_difference,
+)
 from fetopo.microstructure.descriptors.connectivity import (
     Clusters,
     TwoPointCluster,
@@ -41,29 +50,36 @@ from fetopo.microstructure.descriptors.surface import (
 
 __all__ = [
     "DOUBLE_PRECISION_SIZE",
+    "Alignment",
     "Anisotropy",
     "ChordLengths",
     "Clusters",
     "CrossCorrelations",
     "LinealPath",
+    "Motion",
     "PoreSizes",
+    "StatisticsDifference",
     "Summary",
     "SurfaceFromCorrelation",
     "TwoPointCluster",
     "TwoPointCorrelation",
     "TwoPointMap",
+    "align",
     "anisotropy",
     "characterize",
     "chord_lengths",
     "clusters",
     "cross_correlations",
+    "families",
     "label_clusters",
     "lineal_path",
     "local_thickness",
     "mean_lineal_path",
+    "motions",
     "percolating_axes",
     "pore_sizes",
     "specific_surface",
+    "statistics_difference",
     "summarize",
     "surface_from_correlation",
     "two_point_along",
