@@ -191,7 +191,7 @@ def statistics_difference(first: Mask, second: Mask, voxel_size: VoxelSize = 1.0
 
 def _through(mask: Mask) -> tuple[bool, ...]:
     """Whether a phase percolates along each axis."""
-    return tuple(bool(v) for v in percolating_axes(mask, True).any(axis=0))
+    return tuple(bool(v) for v in np.atleast_1d(percolating_axes(mask, True).any(axis=0)))
 
 
 def families(
