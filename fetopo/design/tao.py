@@ -29,6 +29,9 @@ DEFAULTS: Mapping[str, Any] = {
     "tao_type": "bqnls", "tao_gttol": 1e-6, "tao_grtol": 0.0, "tao_gatol": 0.0, "tao_max_it": 500,
 }  # fmt: skip
 
+#: Value with which a method is made to stop: below any other, so that its line search takes it.
+_STOP = -1e300
+
 
 @dataclass(frozen=True)
 class TaoResult:
@@ -92,6 +95,8 @@ def minimize(
         nonlocal evaluations
         evaluations += 1
         try:
+            if failures:
+                raise failures[0]
             value, slope = function(at.getArray(readonly=True).copy())
             require(
                 comm,
@@ -99,9 +104,11 @@ def minimize(
                 "the optimizer was given a value or gradient that is not finite",
             )
         except Exception as error:
-            # PETSc would hide it behind an error of its own.
+            # An exception must not pass through PETSc, which may end the process: the method is made to stop
+            # at a value that any line search accepts and a gradient of zero.
             failures.append(error)
-            raise
+            tao.setConvergedReason(PETSc.TAO.Reason.DIVERGED_USER)
+            value, slope = _STOP, np.zeros(x.size)
         gradient.setArray(slope)
         return float(value)
 
@@ -125,12 +132,9 @@ def minimize(
         tao.setVariableBounds((low, high))
         tao.setSolution(solution)
         tao.setFromOptions()
-        try:
-            tao.solve()
-        except Exception as error:
-            if failures:
-                raise failures[0] from error
-            raise
+        tao.solve()
+        if failures:
+            raise failures[0]
         reason = int(tao.getConvergedReason())
         iterations, value, norm, *_ = tao.getSolutionStatus()
         return TaoResult(
