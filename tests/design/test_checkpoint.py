@@ -350,11 +350,11 @@ def start(command):
     )
 
 
-def kill_within(process, directory, seconds):
-    """SIGKILL so long after the first checkpoint; returns whether the run was still going on."""
+def kill_within(process, directory, seconds, iteration=1):
+    """SIGKILL so long after the checkpoint of an iteration; returns whether the run was still going on."""
     deadline = time.monotonic() + 120
-    while not (directory / "00000001").is_dir() and process.poll() is None:
-        assert time.monotonic() < deadline, "no checkpoint in two minutes"
+    while _reached(directory) < iteration and process.poll() is None:
+        assert time.monotonic() < deadline, f"no checkpoint of iteration {iteration} in two minutes"
         time.sleep(0.002)
     time.sleep(seconds)
     alive = process.poll() is None
@@ -366,6 +366,11 @@ def kill_within(process, directory, seconds):
     return alive
 
 
+def _reached(directory):
+    """Number of the last complete checkpoint, 0 without any."""
+    return max((int(path.name) for path in directory.glob("[0-9]" * 8)), default=0)
+
+
 @pytest.mark.slow
 class TestKilled:
     """SIGKILL at random moments; every resume ends where the uninterrupted run does."""
@@ -375,13 +380,15 @@ class TestKilled:
         return [*launch, sys.executable, "-c", SCRIPT, Path(__file__).parent, directory]
 
     def test_at_ten_moments(self, comm, tmp_path):
-        began = time.monotonic()
+        # Moments are counted in iterations: how long one takes depends on what else the machine does.
         whole = design(comm, "voxel", Checkpoint(tmp_path / "whole", every=1))
-        takes = time.monotonic() - began
+        last = len(whole.result.history)
+        takes = whole.result.history[-1].seconds / last
         rng, killed = np.random.default_rng(6), 0
         for k in range(10):
-            directory = tmp_path / str(k)
-            killed += kill_within(start(self.command(directory)), directory, rng.uniform(0, 0.8 * takes))
+            directory, iteration = tmp_path / str(k), int(rng.integers(1, max(2, 3 * last // 4)))
+            moment = rng.uniform(0, takes)
+            killed += kill_within(start(self.command(directory)), directory, moment, iteration)
             again = design(comm, "voxel", Checkpoint(directory, every=1, resume=True))
             agree(whole, again, 1e-8)
         assert killed >= 5

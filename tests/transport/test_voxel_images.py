@@ -39,7 +39,10 @@ SMALL = ("fiberform", "cast iron")
 ABOVE = {
     **{("noise", 32, "finite volumes", c): n for c, n in ((1e7, 24), (1e8, 31), (1e9, 42))},
     **{("noise", 64, "finite volumes", c): n for c, n in ((1e6, 22), (1e7, 31), (1e8, 41), (1e9, 52))},
+    ("cast iron", 32, "finite volumes", 1e-9): 94,
 }
+#: Those that round-off decides: 11 with the vector instructions of one processor, 94 with those of another.
+ROUNDING = {("cast iron", 32, "finite volumes", 1e-9)}
 
 
 @lru_cache(maxsize=4)
@@ -66,9 +69,8 @@ def case(*key):
         return pytest.param(*key)
     # A case at the edge may fall to the other side with another processor's vector instructions.
     reason = f"{found} iterations instead of at most {MOST}"
-    return pytest.param(
-        *key, marks=pytest.mark.xfail(strict=found > MOST + 2, raises=AssertionError, reason=reason)
-    )
+    strict = found > MOST + 2 and key not in ROUNDING
+    return pytest.param(*key, marks=pytest.mark.xfail(strict=strict, raises=AssertionError, reason=reason))
 
 
 def solved(comm, kappa, scheme, rtol):
