@@ -198,7 +198,7 @@ def test_thirty_balls_at_forty_percent(alone, order):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [23, 50, *range(100, 148)])  # two that Gmsh fails on at the first box
+@pytest.mark.parametrize("seed", [23, 50, *range(100, 110)])  # two that Gmsh fails on at the first box
 def test_packings_mesh_whatever_the_seed(alone, seed):
     packing = dense_packing((1, 1, 1), volume_fraction=0.4, radius=RADIUS, seed=seed)
     cell = inclusion_cell(alone, packing, mesh_size=0.1)
