@@ -52,8 +52,8 @@ class LoopOptions:
         optimizer_options: its constants; default for "mma": `mma`.
         mma: constants of the method of moving asymptotes.
         full_steps: sharpness up to which steps are as long as the optimizer allows. Beyond, its limits are
-            multiplied by full_steps/β, and so is `change_tolerance`: a projection turns over within ~ 1/β, and
-            longer steps tear what is thin.
+            multiplied by full_steps/β, and so is `change_tolerance`: a projection turns over within ~ 1/β,
+            and longer steps tear what is thin.
         inexact: solve loosely while the design moves much; default: as the states are set.
     Raises:
         ValueError: no stage, or a count below 1.
