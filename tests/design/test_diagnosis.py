@@ -117,8 +117,10 @@ def test_thin(comm):
     bars = np.zeros((N, N))
     bars[:, ::4] = 1.0
     found = design(comm, image=bars, volume_fraction=0.25, filter_radius=0.005, options=ONE)
-    thin = one(found.findings, "thin")
-    assert thin.message == "the smallest feature of the good material is 1 voxels"
+    assert one(found.findings, "thin").message == "100 % of the good material is thinner than two voxels"
+    bars[:, 1::4] = 1.0
+    found = design(comm, image=bars, volume_fraction=0.5, filter_radius=0.005, options=ONE)
+    assert "thin" not in kinds(found.findings)
 
 
 def heat(comm, options, projection=None):
