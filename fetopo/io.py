@@ -66,6 +66,7 @@ def summary(design: CellDesign, goal: Goal) -> dict[str, Any]:
         "iterations": len(result.history),
         "converged": result.converged,
         "grey_level": result.grey_level,
+        "findings": list(design.findings),
         "verified": {
             **design.structure.to_dict(),
             "reached": design.verified,

@@ -44,6 +44,9 @@ def design_report(design: CellDesign, goal: Goal, directory: Path | None = None)
                 f"{f'percolates along {through}' if through else 'does not percolate'}, "
                 f"smallest feature {shape.smallest_feature:.3g}"
             )
+    if design.findings:
+        lines.append("not as it should be:")
+        lines += [f"    {f.kind}: {f.message}\n        → {f.advice}" for f in design.findings]
     if directory is not None:
         fields = "design.vti" if design.discretization == "voxel" else "design.xdmf"
         lines.append(

@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from mpi4py import MPI
 
+from fetopo.design.cell_diagnosis import diagnose_structure
 from fetopo.design.checkpoint import Checkpoint
 from fetopo.design.constraints import Specification
 from fetopo.design.crisp import Labels, VoxelStructure, threshold, verify, verify_voxels, voxel_structure
+from fetopo.design.diagnosis import Finding, Watch, diagnose
 from fetopo.design.existence import check_design
 from fetopo.design.formulation import formulate, make_task, value_of
 from fetopo.design.goal import MAIN, Goal
@@ -82,6 +84,7 @@ class CellDesign:
         goal: what it was designed for, in terms of the effective tensor.
         conductivity: of the two materials.
         transports: results by name, "main" included, where there are several.
+        findings: what is not as it should be, see :mod:`fetopo.design.diagnosis`.
     """
 
     cell: UnitCell | VoxelGrid
@@ -101,6 +104,7 @@ class CellDesign:
     goal: Goal = field(default_factory=Goal)
     conductivity: tuple[float, float] = (0.0, 1.0)
     transports: Mapping[str, TransportResult] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def comm(self) -> MPI.Comm:
@@ -209,7 +213,7 @@ def design_cell(
         interpolations=model.interpolations,
         solvers=model.solvers,
         options=options,
-        callbacks=callbacks,
+        callbacks=[*callbacks, Watch()],
         bound_fraction=None if bound is None else lambda J: 1 / (J * bound),
     )
     if checkpoint is not None:
@@ -229,6 +233,7 @@ def design_cell(
     if goal.kind == "target":
         objective: Any = asked.objective
         result = correct_target(run, result, np.array(goal.target), objective, lambda r: meshed(r).tensor)
+    stuck = diagnose(result, run)
     structure = meshed(result, shapes=True)
     crisp = threshold(result.rho, model.volumes, model.density.comm)
     voxels = voxel_structure(model, crisp, (low, high), refine)
@@ -256,7 +261,7 @@ def design_cell(
         return value_of(model.comm, goal, found[MAIN]) if goal.kind == "function" else task.reached(found, f)
 
     at_least = len(lower) == len(solved) and goal.kind not in ("target", "function")
-    return CellDesign(
+    design = CellDesign(
         cell,
         result,
         state,
@@ -275,3 +280,4 @@ def design_cell(
         (low, high),
         others,
     )
+    return replace(design, findings=(*stuck, *diagnose_structure(design)))

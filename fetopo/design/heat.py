@@ -14,6 +14,7 @@ from fetopo.design.adjoint import FormFunctional, Functional, MeanDensity
 from fetopo.design.certificate import Certificate, Energy, certify
 from fetopo.design.crisp import threshold
 from fetopo.design.density import DensityMap, HeavisideProjection, HelmholtzFilter, Interpolation
+from fetopo.design.grey import GreyLevel
 from fetopo.design.loads import Convection, HeatState, LoadCase, Region, Source, indicator
 from fetopo.design.problem import Constraint, Continuation, DesignProblem, LoopOptions
 from fetopo.microstructure.mesh import UnitCell
@@ -26,9 +27,17 @@ __all__ = ["Convection", "Fixed", "HeatModel", "HeatState", "Inflow", "NodalDens
 
 Array = npt.NDArray[np.float64]
 
-#: The first penalty makes compliance convex, so that the start does not matter. A sharper projection than the
-#: last tears branches that are a few cells wide.
-CONTINUATION = Continuation(penalties=(1.0, 2.0, 3.0), max_beta=64.0)
+#: Sharpness of the last projection: branches a few cells wide are grey with less.
+SHARPEST = 512.0
+
+#: The first penalty makes compliance convex, so that the start does not matter.
+CONTINUATION = Continuation(penalties=(1.0, 2.0, 3.0), max_beta=SHARPEST)
+
+#: Short steps where the projection is sharp: long ones tear branches that are a few cells wide.
+OPTIONS = LoopOptions(continuation=CONTINUATION, full_steps=8.0)
+
+#: Grey level, mean of 4ρ(1−ρ), that a design is not to exceed in the end.
+GREY = 0.008
 
 #: Points of quadrature are enough for κ(ρ) of a density linear in each cell and a power up to this.
 _NODAL_DEGREE = 5
@@ -152,18 +161,37 @@ class HeatModel:
         """Mean of values of this rank over the domain. Collective."""
         return float(self.comm.allreduce(float(values @ self.volumes))) / self.volume
 
-    def problem(self, objective: Any, constraints: Sequence[Constraint], **arguments: Any) -> DesignProblem:
-        """The design problem with this model's density; arguments of `DesignProblem`.
+    def problem(
+        self,
+        objective: Any,
+        constraints: Sequence[Constraint],
+        *,
+        grey: float | None = GREY,
+        **arguments: Any,
+    ) -> DesignProblem:
+        """The design problem with this model's density.
 
-        Without `options` the continuation is `CONTINUATION`.
+        Args:
+            objective, constraints: of `DesignProblem`.
+            grey: most grey level at the sharpness `SHARPEST`, as the constraint "grey" where the density is
+                projected, see :class:`fetopo.design.grey.GreyLevel`. A material that conducts a thousand
+                times better is worth having even where it is thin and half there. None for no such limit.
+            arguments: of `DesignProblem`; without `options` they are `OPTIONS`.
         """
-        arguments.setdefault("options", LoopOptions(continuation=CONTINUATION))
+        arguments.setdefault("options", OPTIONS)
+        limits, projections = list(constraints), list[Any]()
+        if self.projection is not None:
+            projections.append(self.projection)
+            if grey is not None:
+                level = GreyLevel(self.density, self.volumes, self.volume, final=grey, sharp=SHARPEST)
+                limits.append(Constraint("grey", level, 1.0))
+                projections.append(level)
         return DesignProblem(
             self.density,
             objective,
-            constraints,
+            limits,
             volumes=self.volumes,
-            projections=[] if self.projection is None else [self.projection],
+            projections=projections,
             interpolations=self.interpolations,
             solvers=self.solvers,
             **arguments,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
+#: Options of optimizers that limit how far a variable goes in a step.
+_LENGTHS = ("move", "asyinit", "asymin")
+
 
 @dataclass(frozen=True)
 class LoopOptions:
@@ -48,6 +51,9 @@ class LoopOptions:
         optimizer: by name, see :func:`fetopo.design.optimizers.make_optimizer`.
         optimizer_options: its constants; default for "mma": `mma`.
         mma: constants of the method of moving asymptotes.
+        full_steps: sharpness up to which steps are as long as the optimizer allows. Beyond, its limits are
+            multiplied by full_steps/β, and so is `change_tolerance`: a projection turns over within ~ 1/β,
+            and longer steps tear what is thin.
         inexact: solve loosely while the design moves much; default: as the states are set.
     Raises:
         ValueError: no stage, or a count below 1.
@@ -64,6 +70,7 @@ class LoopOptions:
     optimizer: str = "mma"
     optimizer_options: Any = None
     mma: MMAOptions = field(default_factory=MMAOptions)
+    full_steps: float = np.inf
     inexact: InexactSolves | None = None
 
     def __post_init__(self) -> None:
@@ -72,18 +79,29 @@ class LoopOptions:
         for name in ("stage_iterations", "final_iterations", "window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if not self.full_steps > 0:
+            raise ValueError(f"full_steps must be positive, found {self.full_steps}")
 
     @property
     def schedule(self) -> Schedule:
         """Which stage follows which."""
         return self.continuation if self.stages is None else GivenStages(self.stages)
 
-    def make_optimizer(self, comm: MPI.Comm, n: int) -> Optimizer:
-        """The optimizer for n own variables between 0 and 1."""
+    def shortening(self, stage: Stage) -> float:
+        """What the lengths of steps in a stage are multiplied by."""
+        return min(1.0, self.full_steps / stage.beta)
+
+    def make_optimizer(self, comm: MPI.Comm, n: int, stage: Stage) -> Optimizer:
+        """The optimizer of a stage for n own variables between 0 and 1."""
         given = self.optimizer_options
         if given is None and self.optimizer == "mma":
             given = self.mma
-        return make_optimizer(self.optimizer, comm, np.zeros(n), np.ones(n), given)
+        made: Any = make_optimizer(self.optimizer, comm, np.zeros(n), np.ones(n), given)
+        factor, options = self.shortening(stage), made.options
+        if factor < 1:
+            lengths = {k: factor * getattr(options, k) for k in _LENGTHS if hasattr(options, k)}
+            made.options = replace(options, **lengths)
+        return cast(Optimizer, made)
 
 
 @dataclass(frozen=True)
@@ -279,7 +297,7 @@ class DesignProblem:
         require(self.comm, inside, "the initial design must lie between 0 and 1")
         start = time.perf_counter()
         state = LoopState(m, o.schedule.first())
-        optimizer = o.make_optimizer(self.comm, m.size)
+        optimizer = o.make_optimizer(self.comm, m.size, state.stage)
         if o.inexact is not None and optimizer.needs_evaluate:
             raise ValueError(f"the optimizer {o.optimizer!r} compares values: its solves cannot be loose")
         accuracy = SolveAccuracy(o.inexact, self.states)
@@ -287,6 +305,8 @@ class DesignProblem:
         if checkpoint is not None:
             checkpoint.open(self, state, optimizer, accuracy)
             start -= state.seconds
+            remembered, optimizer = optimizer.state(), o.make_optimizer(self.comm, m.size, state.stage)
+            optimizer.restore(remembered)
         self.set_stage(state.stage)
         try:
             while not state.finished:
@@ -294,7 +314,7 @@ class DesignProblem:
                 for callback in self.callbacks:
                     callback(record, self)
                 if self._stage_over(state, record, accuracy):
-                    optimizer = o.make_optimizer(self.comm, m.size)
+                    optimizer = o.make_optimizer(self.comm, m.size, state.stage)
                 state.seconds = time.perf_counter() - start
                 if checkpoint is not None:
                     checkpoint.tick(self, state, optimizer, accuracy)
@@ -374,7 +394,7 @@ class DesignProblem:
         o = self.options
         if any(v > o.feasibility for v in record.constraints.values()):
             return False
-        if record.change < o.change_tolerance:
+        if record.change < o.change_tolerance * o.shortening(state.stage):
             return True
         recent = state.recent
         # An objective that tends to zero is measured against where it started.

@@ -100,6 +100,14 @@ class TestResume:
         assert [r.iteration for r in seen] == [r.iteration for r in whole.result.history][-len(seen) :]
         assert [r.seconds for r in again.result.history] == sorted(r.seconds for r in again.result.history)
 
+    def test_where_steps_are_short(self, comm, shared):
+        """The optimizer that goes on is that of its stage, not of the first."""
+        options = LoopOptions(**(OPTIONS.__dict__ | {"full_steps": 0.5}))
+        whole = design(comm, "voxel", options=options)
+        assert whole.result.history[15].stage > 0
+        interrupted(comm, shared, "voxel", 16, options=options)
+        agree(whole, design(comm, "voxel", Checkpoint(shared, resume=True), options=options), 1e-8)
+
     @pytest.mark.parametrize("kind", ["voxel", "mesh"])
     def test_with_loose_solves(self, comm, shared, kind):
         """Where a solve starts from then matters."""

@@ -319,6 +319,19 @@ class TestOptimizers:
         with pytest.raises(ValueError, match="'gcmma' compares values: its solves cannot be loose"):
             problem.run(m)
 
+    @pytest.mark.parametrize("name", ["mma", "oc"])
+    def test_steps_shorten_where_the_projection_is_sharp(self, comm, name):
+        stages = (Stage(3.0, 2.0), Stage(3.0, 16.0))
+        options = replace(SHORT, stages=stages, stage_iterations=3, final_iterations=3, optimizer=name)
+        longest = []
+        for full in (np.inf, 4.0):
+            problem, m = heat(comm, options=replace(options, full_steps=full))
+            history = problem.run(m).history
+            longest.append([max(r.change for r in history if r.stage == i) for i in (0, 1)])
+        assert longest[0][0] == longest[1][0]
+        # A quarter of the move limit, 0.2.
+        assert longest[1][1] <= 0.05 * (1 + 1e-9) < longest[0][1]
+
     def test_unknown(self, comm):
         problem, m = heat(comm, options=replace(SHORT, optimizer="newton"))
         with pytest.raises(ValueError, match="found 'newton'"):
@@ -330,6 +343,10 @@ class TestOptions:
     def test_counts(self, name):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
             LoopOptions(**{name: 0})
+
+    def test_full_steps(self):
+        with pytest.raises(ValueError, match=r"full_steps must be positive, found 0\.0"):
+            LoopOptions(full_steps=0.0)
 
     def test_no_stages(self):
         with pytest.raises(ValueError, match="at least one stage"):
