@@ -16,7 +16,7 @@ from fetopo.design.crisp import threshold
 from fetopo.design.density import DensityMap, HeavisideProjection, HelmholtzFilter, Interpolation
 from fetopo.design.loads import Convection, HeatState, LoadCase, Region, Source, indicator
 from fetopo.design.problem import Constraint, Continuation, DesignProblem, LoopOptions
-from fetopo.microstructure.mesh import UnitCell
+from fetopo.microstructure.mesh import UnitCell, to_image
 from fetopo.transport import materials
 from fetopo.transport.conditions import Fixed, Inflow
 from fetopo.transport.quadrature import measure
@@ -151,6 +151,10 @@ class HeatModel:
     def fraction(self, values: Array) -> float:
         """Mean of values of this rank over the domain. Collective."""
         return float(self.comm.allreduce(float(values @ self.volumes))) / self.volume
+
+    def image(self, values: Array) -> Array | None:
+        """Values per cell as an array on every rank where the cells are a regular grid, else None. Collective."""
+        return None if self.cell.grid is None or self.variables == "nodes" else to_image(self.cell, values)
 
     def problem(self, objective: Any, constraints: Sequence[Constraint], **arguments: Any) -> DesignProblem:
         """The design problem with this model's density; arguments of `DesignProblem`.
