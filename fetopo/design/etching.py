@@ -1,19 +1,20 @@
-"""What an etching error does to a finished structure: its interface moved by a length, meshed, solved again.
+"""What an etching error does to a finished structure: its interface moved by a length, meshed and solved.
 
-Nothing here knows of projections: the structure is taken as it is, the distance to its interface measured, and
-the level set of that distance meshed.
+Nothing here knows of projections: the structure is taken as it is, the distance to its interface measured,
+and the level set of that distance meshed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from dolfinx import fem
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from fetopo._mpi import get_logger
 from fetopo.design.loads import HeatState, LoadCase, by_phase
@@ -60,6 +61,11 @@ class Interface:
         """
         return np.asarray(self.distance > error)
 
+    def smallest_feature(self, phase: Literal[0, 1]) -> float:
+        """Width of the thinnest feature of a phase, see :func:`smallest_feature`."""
+        inside = self.distance if phase == 1 else -self.distance
+        return smallest_feature(inside, self.sides, periodic=self.periodic)
+
     def cell(self, comm: Any, error: float | Array = 0.0, mesh_size: float | None = None) -> UnitCell:
         """A mesh of the structure after an error, with phases "poor" and "good". Collective.
 
@@ -95,35 +101,39 @@ class Interface:
 
 
 def interface_of(
-    field: Array, fraction: float, lengths: Sequence[float], *, periodic: bool = True, refinement: int = 4
+    field: Array,
+    fraction: float,
+    lengths: Sequence[float],
+    *,
+    periodic: bool = True,
+    refinement: int | None = None,
 ) -> Interface:
-    """The signed distance to a level set of a smooth field, from Euclidean distance transforms.
+    """The signed distance to a level set of a smooth field.
 
     Args:
         field: values at voxel centres, 2D or 3D, the phase being where they are high.
         fraction: of the volume that the phase fills; the level is chosen so.
         lengths: edges of the box.
         periodic: whether the field is; else it is mirrored at the faces.
-        refinement: voxels are split so many times along each axis, by cubic splines of the field.
+        refinement: voxels are split so many times along each axis, by cubic splines of the field; default 4,
+            in 3D 2.
     Raises:
         ValueError: a fraction that is not between 0 and 1, or a field of one value.
     """
     values = np.asarray(field, dtype=float)
     if not (0 < fraction < 1 and np.ptp(values) > 0):
         raise ValueError(f"a structure needs two phases, found the volume fraction {fraction:g}")
+    refinement = refinement or (4 if values.ndim == 2 else 2)
     mode = "grid-wrap" if periodic else "reflect"
     fine = ndimage.zoom(values, refinement, order=3, mode=mode, grid_mode=True)
-    inside = fine > np.quantile(fine, 1 - fraction)
     sides = tuple(a / n for a, n in zip(lengths, fine.shape, strict=True))
-    # The interface lies half a voxel before the first centre on the other side.
-    half = 0.5 * float(np.prod(sides)) ** (1 / fine.ndim)
-    distance = np.where(
-        inside, _distance(inside, sides, periodic) - half, half - _distance(~inside, sides, periodic)
-    )
+    distance = _distance(fine - np.quantile(fine, 1 - fraction), sides, periodic)
     return Interface(distance, tuple(float(a) for a in lengths), periodic, refinement)
 
 
-def structure_of(model: Any, m: Array, rho: Array, crisp: Array, *, refinement: int = 4) -> Interface:
+def structure_of(
+    model: Any, m: Array, rho: Array, crisp: Array, *, refinement: int | None = None
+) -> Interface:
     """The interface of a design: the level set of its filtered density at its volume. Collective.
 
     Args:
@@ -142,55 +152,62 @@ def structure_of(model: Any, m: Array, rho: Array, crisp: Array, *, refinement: 
     return interface_of(field, model.fraction(rho), lengths, periodic=periodic, refinement=refinement)
 
 
-def _distance(mask: Mask, sides: Sequence[float], periodic: bool) -> Array:
-    """Distance from each voxel of a mask to the nearest centre outside it."""
-    if not periodic:
-        return np.asarray(ndimage.distance_transform_edt(mask, sampling=sides))
-    # Half a cell more at every face: no point is farther from its phase's end than that along an axis.
-    margin = [(n // 2, n // 2) for n in mask.shape]
-    inner = tuple(slice(m, m + n) for (m, _), n in zip(margin, mask.shape, strict=True))
-    padded = np.pad(mask, margin, mode="wrap")
-    return np.asarray(ndimage.distance_transform_edt(padded, sampling=sides)[inner])
+def _distance(level: Array, sides: Sequence[float], periodic: bool) -> Array:
+    """Signed distance to the zero level of a field: to where the lines between voxel centres cross it.
+
+    Nearer than a voxel, where these points are too far apart, by the slope of the field.
+    """
+    lengths = np.array(level.shape) * sides
+    around = np.pad(level, 1, mode="wrap" if periodic else "symmetric")
+    inner = (slice(1, -1),) * level.ndim
+    slopes = [g[inner] for g in np.gradient(around, *sides)]
+    steep = np.sqrt(sum(g**2 for g in slopes))
+    points = []
+    for axis in range(level.ndim):
+        following = np.roll(level, -1, axis)
+        crossed = (level > 0) != (following > 0)
+        if not periodic:
+            crossed[(slice(None),) * axis + (-1,)] = False
+        index = np.argwhere(crossed) + 0.5
+        index[:, axis] += level[crossed] / (level[crossed] - following[crossed])
+        points.append(index * sides)
+    tree = KDTree(np.concatenate(points) % lengths, boxsize=lengths if periodic else None)
+    centres = (np.indices(level.shape).reshape(level.ndim, -1).T + 0.5) * sides
+    far = tree.query(centres)[0].reshape(level.shape)
+    near = np.abs(level) / np.maximum(steep, 1e-300)
+    return np.asarray(np.sign(level) * np.where(far < max(sides), np.minimum(near, far), far))
 
 
-def smallest_feature(mask: Mask, sides: Sequence[float], *, periodic: bool = True) -> float:
+def smallest_feature(distance: Array, sides: Sequence[float], *, periodic: bool = True) -> float:
     """Width of the thinnest feature of a phase, by opening with discs (in 3D balls) of growing diameter.
 
-    The smallest diameter b whose opening takes away a piece that holds a disc of diameter b/2. A strip
-    thinner than b goes as a whole; the corner that a disc leaves out holds only discs much smaller than
-    itself, and is no feature unless it is sharper than 39°. Of the complement it is a closing.
+    The opening by the smallest diameter b that takes away a point deeper than b/3, and of that twice the
+    depth: of a strip its width, of a neck that at its middle. The corner that a disc leaves out is less deep
+    and no feature, unless it is sharper than 39°. Of the other phase the opening is a closing.
 
     Args:
-        mask: where the phase is, on a grid fine enough to tell widths apart.
+        distance: to the interface, positive inside the phase, at voxel centres.
         sides: edges of a voxel.
         periodic: whether the phase goes on beyond the faces as a periodic cell; else as a mirror image.
     Returns:
-        b in steps of half a voxel; the width of the whole where nothing is taken away; 0 for no phase.
+        The width, to about a voxel; that of the largest disc where nothing is taken away; 0 for no phase.
     """
-    mask = np.asarray(mask, dtype=bool)
-    if not mask.any():
+    h, most = float(max(sides)), 2 * float(distance.max())
+    if most <= 0:
         return 0.0
-    h = float(max(sides))
-    whole = float(min(n * a for n, a in zip(mask.shape, sides, strict=True)))
-    if mask.all():
-        return whole
-    # What lies behind a face matters as far as the largest disc reaches.
-    depth = _distance(mask, sides, periodic) if periodic else ndimage.distance_transform_edt(mask, sides)
-    most = 2 * float(depth.max())
-    margin = [(min(int(np.ceil(most / a)), n),) * 2 for n, a in zip(mask.shape, sides, strict=True)]
-    inner = tuple(slice(m, m + n) for (m, _), n in zip(margin, mask.shape, strict=True))
-    around = np.pad(mask, margin, mode="wrap" if periodic else "symmetric")
-    depth = ndimage.distance_transform_edt(around, sampling=sides) - 0.5 * h
-    for b in np.arange(2 * h, most, 0.5 * h):
-        # Centres of the discs, and what these cover.
-        centres = depth >= 0.5 * b
-        reach = ndimage.distance_transform_edt(~centres, sampling=sides)
-        lost = around & (reach > 0.5 * b + 0.5 * h)
-        if lost[inner].any():
-            room = ndimage.distance_transform_edt(lost, sampling=sides)[inner] - 0.5 * h
-            if 2 * float(room.max()) > 0.5 * b:
-                return float(b)
-    return min(most, whole)
+    b = 2 * h
+    while b < most:
+        # What lies behind a face matters as far as a disc reaches.
+        margin = [(int(np.ceil(b / a)) + 1,) * 2 for a in sides]
+        inner = tuple(slice(m, m + n) for (m, _), n in zip(margin, distance.shape, strict=True))
+        depth = np.pad(distance, margin, mode="wrap" if periodic else "symmetric")
+        # From the centres of the discs: what these do not cover.
+        reach = ndimage.distance_transform_edt(depth < 0.5 * b, sampling=sides)
+        lost = distance[(reach[inner] > 0.5 * b + 0.5 * h * distance.ndim**0.5) & (distance > b / 3)]
+        if lost.size:
+            return 2 * float(lost.max())
+        b += max(0.5 * h, 0.03 * b)
+    return most
 
 
 @dataclass(frozen=True)
@@ -211,7 +228,7 @@ class Etched:
 def under_errors(
     comm: Any,
     interface: Interface,
-    errors: Sequence[float],
+    errors: Sequence[float | Array],
     solve: Callable[[UnitCell], float],
     mesh_size: float | None = None,
 ) -> list[Etched]:
@@ -220,7 +237,7 @@ def under_errors(
     Args:
         comm: communicator to distribute the meshes over.
         interface: of the structure.
-        errors: lengths, positive where the phase with ρ = 1 is etched away.
+        errors: lengths or arrays of them, as for :meth:`Interface.etched`.
         solve: from a mesh with phases "poor" and "good" to the property; it may have one of them only.
         mesh_size: see :meth:`Interface.cell`.
     """
@@ -229,7 +246,8 @@ def under_errors(
         cell = interface.cell(comm, error, mesh_size)
         good = by_phase(cell, {name: float(name == NAMES[1]) for name in cell.phases})
         fraction = global_sum(fem.form(good * measure(cell.mesh, 0, cell))) / cell.volume
-        found.append(Etched(float(error), float(fraction), float(solve(cell))))
+        size = float(error) if np.ndim(error) == 0 else float(np.abs(error).max())
+        found.append(Etched(size, float(fraction), float(solve(cell))))
     return found
 
 

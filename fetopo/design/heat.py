@@ -153,7 +153,7 @@ class HeatModel:
         return float(self.comm.allreduce(float(values @ self.volumes))) / self.volume
 
     def image(self, values: Array) -> Array | None:
-        """Values per cell as an array on every rank where the cells are a regular grid, else None. Collective."""
+        """Values as an array on every rank where the cells are a regular grid, else None. Collective."""
         return None if self.cell.grid is None or self.variables == "nodes" else to_image(self.cell, values)
 
     def problem(self, objective: Any, constraints: Sequence[Constraint], **arguments: Any) -> DesignProblem:

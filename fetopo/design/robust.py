@@ -29,8 +29,8 @@ from fetopo.transport.voxel import VoxelGrid
 
 Array = npt.NDArray[np.float64]
 
-#: An error that takes the threshold nearer than this to 0 or 1 moves no interface that the filter can hold.
-_MARGIN = 0.02
+#: Largest error, over the radius of the filter: its threshold is 0.98.
+_LARGEST = 0.9
 
 
 def etched_threshold(error: float | Array, radius: float) -> Array:
@@ -46,15 +46,13 @@ def etched_threshold(error: float | Array, radius: float) -> Array:
             or one per cell.
         radius: R of the filter.
     Raises:
-        ValueError: an error that is not finite, or larger than the filter can hold, 0.92 R.
+        ValueError: an error that is not finite, or larger than the filter can hold, 0.9 R.
     """
     delta, radius = np.asarray(error, dtype=float), float(radius)
-    # A radius of zero has no transition in which an interface could move.
-    reach = -radius / (2 * 3**0.5) * np.log(2 * _MARGIN)
     largest = float(np.max(np.abs(delta), initial=0.0))
-    if not largest <= reach:
+    if not largest <= _LARGEST * radius:
         raise ValueError(
-            f"an etching error of {largest:g} needs a filter radius of at least {largest / 0.92:g}, "
+            f"an etching error of {largest:g} needs a filter radius of at least {largest / _LARGEST:g}, "
             f"found {radius:g}"
         )
     size = -0.5 * np.expm1(-2 * 3**0.5 * np.abs(delta) / radius) if radius > 0 else np.zeros(delta.shape)
