@@ -38,14 +38,14 @@ def disc(n, radius, dim=2):
 
 @pytest.mark.parametrize(("dim", "n"), [(2, 40), (3, 12)])
 def test_distance(dim, n):
-    """To a disc or ball, within a third of a voxel of the fine grid; areas after an error follow."""
+    """To a disc or ball, within 0.4 voxels of the fine grid; areas after an error follow."""
     radius = 0.3
     fraction = _filled(radius, dim)
     found = interface_of(disc(n, radius, dim), fraction, (1.0,) * dim, refinement=4)
     fine = np.sqrt(sum(x**2 for x in positions(4 * n, dim)))
     near = np.abs(fine - radius) < 0.1
     h = 1 / (4 * n)
-    assert np.abs(found.distance - (radius - fine))[near].max() < 0.3 * h
+    assert np.abs(found.distance - (radius - fine))[near].max() < 0.4 * h
     for error in (-0.05, 0.0, 0.03):
         expected = fraction * ((radius - error) / radius) ** dim
         assert found.etched(error).mean() == pytest.approx(expected, rel=0.01)
@@ -112,7 +112,7 @@ def test_smallest_feature_of_corners():
     assert smallest_feature(np.full((8, 8), -1.0), (1.0, 1.0)) == 0.0
     for dim, n in ((2, 40), (3, 20)):
         found = interface_of(disc(n, 0.33, dim), _filled(0.33, dim), (1.0,) * dim, refinement=1)
-        assert found.smallest_feature(1) == pytest.approx(0.66, abs=1.5 / n)
+        assert found.smallest_feature(1) == pytest.approx(0.66, abs=2 / n)
         # Between a disc and the next one the neck is 0.34 wide.
         if dim == 2:
             assert found.smallest_feature(0) == pytest.approx(0.34, abs=1.5 / n)
@@ -132,7 +132,7 @@ def strips(comm):
 def test_laminate_under_errors(comm):
     """In parallel and in series, of what is left; also where nothing is left, or everything."""
     low, high = 0.1, 1.0
-    errors = (-0.3, -0.05, 0.0, 0.05, 0.3)
+    errors = (-0.3, -0.05, 0.05, 0.3)
     tensors = []
     found = under_errors(
         comm, strips(comm), errors, tensor_solver((low, high), lambda D: tensors.append(D) or D[1, 1])
@@ -142,6 +142,10 @@ def test_laminate_under_errors(comm):
     assert [one.value for one in found] == pytest.approx(f * high + (1 - f) * low, rel=0.02)
     assert [D[0, 0] for D in tensors] == pytest.approx(1 / (f / high + (1 - f) / low), rel=0.02)
     assert [one.error for one in found] == list(errors)
+    field = np.full((96, 96), 0.05)
+    assert under_errors(comm, strips(comm), (field,), tensor_solver((low, high), lambda D: float(D[1, 1])))[
+        0
+    ] == found[2]
     insulated = under_errors(comm, strips(comm), (0.3,), tensor_solver((0.0, 1.0), lambda D: float(D[1, 1])))
     assert insulated[0].value == 0.0
 
