@@ -87,7 +87,10 @@ def designed(name: str, errors: tuple[float, ...]):
         comm, interface, [f * error for f in factors],
         heat_solver(conductivity, LoadCase(1.0, fixed=[sink])), 0.5 / n,
     )  # fmt: skip
-    say(f"{name}: {len(result.history)} iterations, {100 * result.grey_level:.1f} % grey")
+    say(
+        f"{name}: {len(result.history)} iterations, {100 * result.grey_level:.1f} % grey, "
+        f"C by projections {', '.join(f'{c:.3f}' for c in result.objectives)}"
+    )
     return interface, found
 
 
@@ -148,6 +151,6 @@ say(f"written to {arguments.output / 'robust_heat_sink.png'}; the sink is red")
 
 assert spreads[1][0] > 3 * spreads[1][1], "the spread under the assumed error is not three times smaller"
 assert of_robust[factors.index(1.0)].value < of_nominal[factors.index(1.0)].value, "etched, nominal is better"
-assert 0 < cost < 0.6, "the robust design costs more than it should"
+assert 0 < cost < spreads[1][0] - spreads[1][1], "the robust design costs more than it saves"
 assert abs(of_robust[3].volume_fraction - of_nominal[3].volume_fraction) < 0.01, "another amount of metal"
 assert features[1][0] > 2 * error, "metal thinner than what an error takes away"

@@ -48,7 +48,7 @@ def test_distance(dim, n):
     assert np.abs(found.distance - (radius - fine))[near].max() < 0.4 * h
     for error in (-0.05, 0.0, 0.03):
         expected = fraction * ((radius - error) / radius) ** dim
-        assert found.etched(error).mean() == pytest.approx(expected, rel=0.01)
+        assert found.etched(error).mean() == pytest.approx(expected, rel=0.02)
     assert found.sides == pytest.approx((h,) * dim)
 
 
@@ -143,9 +143,10 @@ def test_laminate_under_errors(comm):
     assert [D[0, 0] for D in tensors] == pytest.approx(1 / (f / high + (1 - f) / low), rel=0.02)
     assert [one.error for one in found] == list(errors)
     field = np.full((96, 96), 0.05)
-    assert under_errors(comm, strips(comm), (field,), tensor_solver((low, high), lambda D: float(D[1, 1])))[
-        0
-    ] == found[2]
+    assert (
+        under_errors(comm, strips(comm), (field,), tensor_solver((low, high), lambda D: float(D[1, 1])))[0]
+        == found[2]
+    )
     insulated = under_errors(comm, strips(comm), (0.3,), tensor_solver((0.0, 1.0), lambda D: float(D[1, 1])))
     assert insulated[0].value == 0.0
 
