@@ -33,7 +33,7 @@ _RAMP = 2.0
 
 
 @dataclass(frozen=True)
-class Interface:
+class SignedDistance:
     """The signed distance to the interface of a structure, on a grid finer than that of the design.
 
     Attributes:
@@ -107,7 +107,7 @@ def interface_of(
     *,
     periodic: bool = True,
     refinement: int | None = None,
-) -> Interface:
+) -> SignedDistance:
     """The signed distance to a level set of a smooth field.
 
     Args:
@@ -128,12 +128,12 @@ def interface_of(
     fine = ndimage.zoom(values, refinement, order=3, mode=mode, grid_mode=True)
     sides = tuple(a / n for a, n in zip(lengths, fine.shape, strict=True))
     distance = _distance(fine - np.quantile(fine, 1 - fraction), sides, periodic)
-    return Interface(distance, tuple(float(a) for a in lengths), periodic, refinement)
+    return SignedDistance(distance, tuple(float(a) for a in lengths), periodic, refinement)
 
 
 def structure_of(
     model: Any, m: Array, rho: Array, crisp: Array, *, refinement: int | None = None
-) -> Interface:
+) -> SignedDistance:
     """The interface of a design: the level set of its filtered density at its volume. Collective.
 
     Args:
@@ -227,7 +227,7 @@ class Etched:
 
 def under_errors(
     comm: Any,
-    interface: Interface,
+    interface: SignedDistance,
     errors: Sequence[float | Array],
     solve: Callable[[UnitCell], float],
     mesh_size: float | None = None,
@@ -237,9 +237,9 @@ def under_errors(
     Args:
         comm: communicator to distribute the meshes over.
         interface: of the structure.
-        errors: lengths or arrays of them, as for :meth:`Interface.etched`.
+        errors: lengths or arrays of them, as for :meth:`SignedDistance.etched`.
         solve: from a mesh with phases "poor" and "good" to the property; it may have one of them only.
-        mesh_size: see :meth:`Interface.cell`.
+        mesh_size: see :meth:`SignedDistance.cell`.
     """
     found = []
     for error in errors:

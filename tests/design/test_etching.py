@@ -8,7 +8,7 @@ from fetopo.design.crisp import threshold
 from fetopo.design.density import HeavisideProjection
 from fetopo.design.etching import (
     Etched,
-    Interface,
+    SignedDistance,
     heat_solver,
     interface_of,
     relative_spread,
@@ -182,7 +182,7 @@ def test_interface_of_a_design(comm, kind):
     m = (np.linalg.norm(cell_positions(cell) - 0.5, axis=1) < 0.3).astype(float)
     rho = model.density.forward(m).copy()
     found = structure_of(model, m, rho, threshold(rho, model.volumes, model.density.comm))
-    assert isinstance(found, Interface)
+    assert isinstance(found, SignedDistance)
     assert found.periodic == (kind != "heat")
     assert found.etched().mean() == pytest.approx(model.fraction(rho), abs=2e-3)
     size = np.sqrt(sum(x**2 for x in positions(4 * n)))
