@@ -189,7 +189,7 @@ class Realizations:
         self.models: list[Any] = []
         for error in errors:
             eta = thresholds(model, error)
-            if not np.any(error):
+            if not max(model.density.comm.allgather(bool(np.any(error)))):
                 self.models.append(model)
                 continue
             projection = HeavisideProjection(model.projection.beta, eta)

@@ -176,6 +176,19 @@ def test_taylor_of_heat(comm, kind):
         assert test.rate > 1.9
 
 
+def test_error_in_one_place(comm):
+    """Ranks where there is none take part."""
+    grid = voxels(comm)
+    model = model_of(grid)
+    error = np.where(cell_positions(grid)[:, 0] < 0.2, ERROR, 0.0)
+    made = Realizations(model, (error, np.zeros(error.shape)))
+    assert made.models[0] is not model
+    assert made.models[1] is model
+    model.density.forward(np.full(error.shape, 0.5))
+    volumes = [one.value() for one in made.each(lambda one: one.mean_density())]
+    assert volumes[0] < volumes[1] == pytest.approx(0.5)
+
+
 class Given:
     """A functional with a value."""
 
