@@ -36,21 +36,22 @@ class HeavisideProjection:
 
     Args:
         beta: sharpness β > 0; continuation may set the attribute.
-        eta: threshold η in (0, 1).
+        eta: threshold η in (0, 1); one number, or one for each of this rank's values.
     Raises:
         ValueError: values outside these ranges.
     Source: Wang, Lazarov and Sigmund (2011), Struct. Multidisc. Optim. 43, 767,
     doi:10.1007/s00158-010-0602-y.
     """
 
-    def __init__(self, beta: float = 1.0, eta: float = 0.5) -> None:
-        if not (0 < beta < np.inf and 0 < eta < 1):
+    def __init__(self, beta: float = 1.0, eta: float | Array = 0.5) -> None:
+        self.eta = np.array(eta, dtype=float)
+        if not (0 < beta < np.inf and np.all((self.eta > 0) & (self.eta < 1))):
             raise ValueError(f"the projection needs β > 0 and 0 < η < 1, found β = {beta} and η = {eta}")
-        self.beta, self.eta = float(beta), float(eta)
+        self.beta = float(beta)
         self._step: Array = np.zeros(0)
 
-    def _scale(self) -> float:
-        return float(np.tanh(self.beta * self.eta) + np.tanh(self.beta * (1 - self.eta)))
+    def _scale(self) -> Array:
+        return np.asarray(np.tanh(self.beta * self.eta) + np.tanh(self.beta * (1 - self.eta)))
 
     def forward(self, x: Array) -> Array:
         """Projected values; remembers the point for :meth:`vjp`."""
@@ -146,6 +147,8 @@ class DensityMap:
         self.rho: fem.Function | None = None
         #: What each step gave in the last :meth:`forward`, for functionals that look inside the chain.
         self.inner: list[Array] = []
+        #: Maps that go on from what a step gives: number of the step and map, set by every :meth:`forward`.
+        self.followers: list[tuple[int, DensityMap]] = []
         #: Communicator over which the values are distributed.
         self.comm = domain.blocks.comm if isinstance(domain, VoxelGrid) else domain.comm
         if isinstance(domain, VoxelGrid):
@@ -167,6 +170,8 @@ class DensityMap:
         self.values[:] = x
         if self.rho is not None:
             self.rho.x.scatter_forward()
+        for number, follower in self.followers:
+            follower.forward(self.inner[number])
         return x
 
     def vjp(self, dual: Array, inner: Mapping[int, Array] | None = None) -> Array:

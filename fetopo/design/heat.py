@@ -17,7 +17,7 @@ from fetopo.design.density import DensityMap, HeavisideProjection, HelmholtzFilt
 from fetopo.design.grey import GreyLevel
 from fetopo.design.loads import Convection, HeatState, LoadCase, Region, Source, indicator
 from fetopo.design.problem import Constraint, Continuation, DesignProblem, LoopOptions
-from fetopo.microstructure.mesh import UnitCell
+from fetopo.microstructure.mesh import UnitCell, to_image
 from fetopo.transport import materials
 from fetopo.transport.conditions import Fixed, Inflow
 from fetopo.transport.quadrature import measure
@@ -160,6 +160,10 @@ class HeatModel:
     def fraction(self, values: Array) -> float:
         """Mean of values of this rank over the domain. Collective."""
         return float(self.comm.allreduce(float(values @ self.volumes))) / self.volume
+
+    def image(self, values: Array) -> Array | None:
+        """Values as an array on every rank where the cells are a regular grid, else None. Collective."""
+        return None if self.cell.grid is None or self.variables == "nodes" else to_image(self.cell, values)
 
     def problem(
         self,

@@ -22,6 +22,7 @@ SMALL = {
     "packing_mesh.py": ["--size", "0.2"],
     "particle_diffusion.py": ["--cells", "32", "--mesh-size", "2"],
     "user_functional.py": ["--cells", "32"],
+    "robust_heat_sink.py": ["--cells", "20", "--radius", "2.5", "--error", "0.75", "--iterations", "10"],
     "rve.py": ["--sizes", "8,12,16", "--limit", "12"],
     "reconstruction.py": ["--seeds", "2", "--cells", "64", "--tolerance", "2e-3"],
 }
