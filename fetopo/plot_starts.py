@@ -30,9 +30,9 @@ def save_starts(path: str | Path, result: StartsResult, lengths: Sequence[float]
         title: first line above the picture.
     """
     shown = result.order[:SHOWN]
-    columns = min(COLUMNS, len(shown))
-    rows = -(-len(shown) // columns)
-    height, beside = max(3.15 * rows, 4.4), 5.2
+    rows = -(-len(shown) // COLUMNS)
+    columns = -(-len(shown) // rows)
+    height, beside = max(3.5 * rows, 5.0), 5.6
     figure = new_figure(2.75 * columns + beside, height + 0.8)
     left, right = figure.subfigures(1, 2, width_ratios=[2.75 * columns, beside])
     places = np.atleast_1d(left.subplots(rows, columns)).ravel()
@@ -40,7 +40,7 @@ def save_starts(path: str | Path, result: StartsResult, lengths: Sequence[float]
         axes.set_axis_off()
     for axes, index in zip(places, shown, strict=False):
         _structure(axes, result, index, lengths)
-    _matrix(figure, right.subplots(), result)
+    _matrix(right.subplots(), result)
     unit, scale = length_unit(max(lengths))
     edges = " × ".join(f"{a / scale:.3g}" for a in lengths) + unit.replace("(", "").replace(")", "")
     how = f"2 × 2 cells of {edges}" if len(lengths) == 2 else f"cells of {edges}"
@@ -75,12 +75,12 @@ def _structure(axes: Any, result: StartsResult, index: int, lengths: Sequence[fl
     what = "from the target" if goal.kind == "target" else ""
     value = f"{shown_value(o, goal)} {what}".strip()
     certain = shown_interval(o, goal)
-    lines = [f"{value} ({certain})" if certain != "–" else value]
+    lines = [value] if certain == "–" else [value, f"for certain {certain}"]
     if o.bound_fraction is not None:
         lines.append(f"{100 * o.bound_fraction:.1f} % of the bound")
     parts = f"parts {about.clusters[0]} + {about.clusters[1]}"
     lines.append(f"{parts}, ΔS₂ {100 * result.two_point[result.order[0], index]:.1f} %")
-    axes.set_title(f"{family_name(result, index)}   {o.number} {_two_lines(o.start)}", fontsize=8.5)
+    axes.set_title(f"{family_name(result, index)} {o.number}: {_two_lines(o.start)}", fontsize=8.5)
     axes.set_xlabel("\n".join(lines), fontsize=8.5)
 
 
@@ -90,20 +90,18 @@ def _two_lines(name: str) -> str:
     return f"{head},\n{rest}" if comma and len(name) > 24 else name
 
 
-def _matrix(figure: Any, axes: Any, result: StartsResult) -> None:
+def _matrix(axes: Any, result: StartsResult) -> None:
     order = result.order
     D: Any = result.overlap[np.ix_(order, order)]
-    image = axes.imshow(D, cmap="viridis_r", vmin=0, vmax=1)
+    axes.imshow(D, cmap="viridis_r", vmin=0, vmax=1)
     names = [f"{family_name(result, i)} {result.outcomes[i].number}" for i in order]
     axes.set_xticks(range(len(order)), names, rotation=90, fontsize=8.5)
     axes.set_yticks(range(len(order)), names, fontsize=8.5)
-    if len(order) <= SHOWN:
-        for i, row in enumerate(D):
-            for j, value in enumerate(row):
-                color = "white" if value > 0.5 else "black"
-                axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
-    axes.set_xlabel("family and start")
-    axes.set_title(
-        "distance of each pair where they lie on each other best\n(0: the same structure)", fontsize=9
-    )
-    figure.colorbar(image, ax=axes, label="share of voxels that differ / that of unrelated ones", shrink=0.75)
+    size = min(8.5, 110 / len(order))
+    for i, row in enumerate(D):
+        for j, value in enumerate(row):
+            color = "white" if value > 0.5 else "black"
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=size, color=color)
+    axes.set_xlabel("family and number of the start")
+    how = "0: the same, 1: as different as unrelated ones"
+    axes.set_title(f"distance of each pair where they lie on each other best\n{how}", fontsize=9)

@@ -176,7 +176,7 @@ def _debye(
 
 def _like(mask: npt.NDArray[np.bool_], sides: tuple[float, ...], f: float, seed: int) -> Array:
     """A medium with S₂ and lineal path of another, brought to the volume fraction."""
-    targets = targets_from(Image(mask.astype(np.uint8), sides), 1, lineal_path=1.0)
+    targets = targets_from(Image(mask.astype(np.uint8), sides), 1, lineal_path=1.0, periodic=True)
     return density(
         reconstruct(mask.shape, targets, voxel_size=sides, seed=seed, options=_ROUGH).image.labels, f
     )
