@@ -33,7 +33,8 @@ def family_name(result: StartsResult, index: int) -> str:
 
 def outcome_line(outcome: Outcome, goal: Goal) -> str:
     """What one start led to, in a few words."""
-    words = [f"{shown_value(outcome, goal)} {_quantity(goal)}"]
+    value, quantity = shown_value(outcome, goal), _quantity(goal)
+    words = [f"{value} {quantity}" if value.endswith("%") else f"{quantity} {value}"]
     if outcome.bound_fraction is not None and not goal.several:
         words.append(f"{100 * outcome.bound_fraction:.2f} % of the bound")
     if not outcome.converged:
