@@ -110,6 +110,7 @@ class StartSection(Section):
     field: Literal["inclusions", "random"] = "inclusions"
     seed: Annotated[int, Field(ge=0)] = 0
     image: str | None = None
+    images: list[str] = Field(default_factory=list)
     phase: list[int] | int = 1
 
 
@@ -324,10 +325,10 @@ def _check(case: Case, path: Path) -> None:
         make_task(case.dim, case.conductivity, f, radius, goal, case.transports, case.constraints())
     except ValueError as error:
         raise refuse(key, error) from None
-    if case.start.image is not None:
-        image = path.parent / case.start.image
-        if not image.is_file():
-            raise refuse("start.image", f"no such file: {image}")
+    named = [] if case.start.image is None else [("start.image", case.start.image)]
+    for key, name in [*named, *(("start.images", name) for name in case.start.images)]:
+        if not (path.parent / name).is_file():
+            raise refuse(key, f"no such file: {path.parent / name}")
 
 
 def _integers_as_floats(value: Any, key: str = "") -> Any:
@@ -369,15 +370,28 @@ def start_from_image(case: Case, path: Path) -> npt.NDArray[np.float64] | None:
     """
     if case.start.image is None:
         return None
-    file = path.parent / case.start.image
+    # Away from 0 and 1 the projection still has a slope.
+    return 0.2 + 0.6 * _resampled(case, path, "start.image", case.start.image)
+
+
+def images_to_start_from(case: Case, path: Path) -> dict[str, npt.NDArray[np.float64]]:
+    """How much of the better material the further images of a case have in each voxel of the cell, by name.
+
+    Raises:
+        CaseError: an image cannot be read, or has another dimension or no such phase.
+    """
+    return {name: _resampled(case, path, "start.images", name) for name in case.start.images}
+
+
+def _resampled(case: Case, path: Path, key: str, name: str) -> npt.NDArray[np.float64]:
+    """The phase of an image, stretched to the cell."""
     try:
-        image = read_image(file)
+        image = read_image(path.parent / name)
         if image.dim != case.dim:
             raise ValueError(f"the image is {image.dim}D, the cell {case.dim}D")
         mask = image.mask(case.start.phase)
     except (ValueError, OSError) as error:
-        raise CaseError(f"{path}: start.image: {error}") from None
+        raise CaseError(f"{path}: {key}: {error}") from None
     factors = [n / m for n, m in zip(case.cell.shape, mask.shape, strict=True)]
     resampled = ndimage.zoom(mask.astype(float), factors, order=1, mode="grid-wrap", grid_mode=True)
-    # Away from 0 and 1 the projection still has a slope.
-    return 0.2 + 0.6 * np.clip(resampled, 0, 1)
+    return np.asarray(np.clip(resampled, 0, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,19 @@ def together(comm: Any, work: Callable[[], Any]) -> Any:
             return work()
 
     return collective(checked)
+
+
+def see_writable(output: Path) -> None:
+    """See that a directory for results is there or can be made.
+
+    Raises:
+        ValueError: it is a file, or nothing may be written there.
+    """
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output: {output} is not a directory")
+    parent = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f"--output: {parent} cannot be written to")
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fetopo.cli._common import InputError, Json, at_root, emit
+from fetopo.cli._common import InputError, Json, at_root, emit, see_writable
 
 #: Directory of the checkpoints in that of the results.
 CHECKPOINT = "checkpoint"
@@ -25,6 +24,22 @@ def design(
         int, typer.Option(help="Iterations between two checkpoints; 0 writes none.", min=0)
     ] = 10,
     pictures: Annotated[bool, typer.Option(help="Draw PNG pictures.")] = True,
+    starts: Annotated[
+        int | None,
+        typer.Option(
+            help="Design from so many starts and tell how many different structures have the property.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    groups: Annotated[
+        int | None,
+        typer.Option(
+            help="With --starts: groups of ranks, each on a start of its own; default one per rank.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Design a periodic cell with a wanted effective conductivity."""
@@ -37,6 +52,16 @@ def design(
     from fetopo.progress import Progress
 
     comm = MPI.COMM_WORLD
+    if starts is not None:
+        from fetopo.cli._starts import design_starts
+
+        design_starts(
+            comm, case, output, starts, groups=groups, overwrite=overwrite, resume=resume,
+            checkpoint_every=checkpoint_every, pictures=pictures, as_json=as_json,
+        )  # fmt: skip
+        return
+    if groups is not None:
+        raise InputError("--groups goes with --starts")
     problem, start = at_root(comm, lambda: _prepare(case, output, overwrite, resume))
     goal = problem.goal()
     name, transform = shown_objective(goal)
@@ -67,8 +92,7 @@ def _prepare(path: Path, output: Path, overwrite: bool, resume: bool) -> tuple[A
     from fetopo.design.checkpoint import exists
 
     case = read_case(path)
-    if output.exists() and not output.is_dir():
-        raise CaseError(f"--output: {output} is not a directory")
+    see_writable(output)
     if (output / "result.json").exists() and not overwrite:
         raise CaseError(
             f"--output: {output} already holds a result; name another directory or add --overwrite"
@@ -78,7 +102,4 @@ def _prepare(path: Path, output: Path, overwrite: bool, resume: bool) -> tuple[A
             f"--output: {output} holds a run that did not end; "
             "go on with --resume or start again with --overwrite"
         )
-    parent = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise CaseError(f"--output: {parent} cannot be written to")
     return case, start_from_image(case, path)

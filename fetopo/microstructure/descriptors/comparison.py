@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,8 @@ from scipy import fft
 
 from fetopo.microstructure.descriptors._common import checked
 from fetopo.microstructure.descriptors.connectivity import clusters, percolating_axes
-from fetopo.microstructure.descriptors.correlation import two_point_correlation
-from fetopo.microstructure.descriptors.lineal import mean_lineal_path
+from fetopo.microstructure.descriptors.correlation import TwoPointCorrelation, two_point_correlation
+from fetopo.microstructure.descriptors.lineal import LinealPath, mean_lineal_path
 from fetopo.microstructure.image import Mask, VoxelSize
 
 Array = npt.NDArray[np.float64]
@@ -162,31 +162,70 @@ class StatisticsDifference:
         return self.clusters[0] == self.clusters[1] and axes[0] == axes[1]
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """What of a periodic two-phase structure does not depend on where it lies.
+
+    Attributes:
+        fraction: volume fraction of the phase.
+        two_point: S₂ of the phase and its distances r [m].
+        lineal_path: L of the phase and of the other one, on multiples of the smallest side of a voxel.
+        clusters: connected parts of the phase and of the other one.
+        percolates: axes along which they percolate, likewise.
+    """
+
+    fraction: float
+    two_point: TwoPointCorrelation
+    lineal_path: tuple[LinealPath, LinealPath]
+    clusters: tuple[int, int]
+    percolates: tuple[tuple[bool, ...], tuple[bool, ...]]
+
+    def difference(self, other: Statistics) -> StatisticsDifference:
+        """How far another structure of the same grid is from this one."""
+        f = self.fraction
+        S = self.two_point.value - other.two_point.value
+        two_point = float(np.sqrt(np.mean(S**2))) / max(f * (1 - f), 1e-300)
+        lineal = 0.0
+        for mine, others, share in zip(self.lineal_path, other.lineal_path, (f, 1 - f), strict=True):
+            lineal += 0.5 * float(np.mean((mine.value - others.value) ** 2)) / max(share, 1e-300) ** 2
+        return StatisticsDifference(
+            two_point,
+            float(np.sqrt(lineal)),
+            (self.clusters, other.clusters),
+            (self.percolates, other.percolates),
+        )
+
+
+def statistics(mask: Mask, voxel_size: VoxelSize = 1.0) -> Statistics:
+    """S₂, lineal paths and clusters of a periodic structure.
+
+    Args:
+        mask: voxels of one phase; the rest is the other.
+        voxel_size: sides of a voxel [m].
+    Raises:
+        ValueError: a mask that is no 2D or 3D array of booleans, or without voxels.
+    """
+    phases = (mask, ~mask)
+    paths = [mean_lineal_path(phase, voxel_size, periodic=True) for phase in phases]
+    parts = [clusters(phase, voxel_size, True).count for phase in phases]
+    return Statistics(
+        float(mask.mean()),
+        two_point_correlation(mask, voxel_size, periodic=True),
+        (paths[0], paths[1]),
+        (parts[0], parts[1]),
+        (_through(phases[0]), _through(phases[1])),
+    )
+
+
 def statistics_difference(first: Mask, second: Mask, voxel_size: VoxelSize = 1.0) -> StatisticsDifference:
     """Compare S₂, lineal paths and clusters of two periodic structures of the same grid.
 
     Raises:
-        ValueError: another shape, or a phase that one of them does not have.
+        ValueError: another shape.
     """
     if first.shape != second.shape:
         raise ValueError(f"structures to compare need the same shape, found {first.shape} and {second.shape}")
-    f = float(first.mean())
-    S = [two_point_correlation(mask, voxel_size, periodic=True).value for mask in (first, second)]
-    two_point = float(np.sqrt(np.mean((S[0] - S[1]) ** 2))) / max(f * (1 - f), 1e-300)
-    lineal = 0.0
-    for phase, share in ((True, f), (False, 1 - f)):
-        L = [mean_lineal_path(mask == phase, voxel_size, periodic=True).value for mask in (first, second)]
-        lineal += 0.5 * float(np.mean((L[0] - L[1]) ** 2)) / max(share, 1e-300) ** 2
-    parts, through = [], []
-    for mask in (first, second):
-        phases = (mask, ~mask)
-        parts.append(
-            (clusters(phases[0], voxel_size, True).count, clusters(phases[1], voxel_size, True).count)
-        )
-        through.append(tuple(_through(phase) for phase in phases))
-    return StatisticsDifference(
-        two_point, float(np.sqrt(lineal)), (parts[0], parts[1]), (through[0], through[1])
-    )
+    return statistics(first, voxel_size).difference(statistics(second, voxel_size))
 
 
 def _through(mask: Mask) -> tuple[bool, ...]:
@@ -218,10 +257,24 @@ def families(
     """
     if not 0 < distance < 1:
         raise ValueError(f"the distance within a family must lie between 0 and 1, found {distance}")
+
+    def alike(i: int, j: int) -> bool:
+        return align(structures[i], structures[j], voxel_size, tensor=tensor).distance <= distance
+
+    return grouped(len(structures), alike)
+
+
+def grouped(count: int, alike: Callable[[int, int], bool]) -> list[list[int]]:
+    """Group numbers from 0: each belongs to the first family whose first member is like it, or begins one.
+
+    Args:
+        count: how many.
+        alike: whether a second is like a first.
+    """
     found: list[list[int]] = []
-    for number, mask in enumerate(structures):
+    for number in range(count):
         for family in found:
-            if align(structures[family[0]], mask, voxel_size, tensor=tensor).distance <= distance:
+            if alike(family[0], number):
                 family.append(number)
                 break
         else:
