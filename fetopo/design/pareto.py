@@ -120,12 +120,12 @@ class Solved:
 
     Attributes:
         values: of the objectives, as the finished design has them.
-        design: what a neighbour can start from; must be picklable.
+        design: what a neighbour can start from; must be picklable. It does not count when two are compared.
         about: anything else worth keeping; must be picklable.
     """
 
     values: tuple[float, ...]
-    design: Any = None
+    design: Any = field(default=None, compare=False)
     about: Any = None
 
 
