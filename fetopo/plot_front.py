@@ -17,7 +17,7 @@ from fetopo.figure import new_figure, plain_ticks
 Array = npt.NDArray[np.float64]
 
 #: Structures shown around two objectives, and below three.
-MOST_AROUND, MOST_BELOW = 12, 9
+MOST_AROUND, MOST_BELOW = 10, 9
 
 #: Ratio of largest to smallest beyond which both axes are logarithmic.
 _DECADES = 8.0
@@ -59,6 +59,9 @@ def save_front(path: str | Path, fronts: Sequence[DrawnFront], names: Sequence[s
     draw = _draw_two if len(names) == 2 else _draw_three
     figure = draw(fronts, names)
     figure.suptitle(title, fontsize=12)
+    figure.text(
+        0.99, 0.008, "f: volume fraction of the coloured material", ha="right", fontsize=8, color="#555555"
+    )
     figure.savefig(path, dpi=130)
 
 
@@ -91,12 +94,13 @@ def _draw_two(fronts: Sequence[DrawnFront], names: Sequence[str]) -> Any:
     _draw_plane(axes, fronts, (0, 1), names)
     figure.canvas.draw()
     shown = _chosen(fronts, MOST_AROUND, axes)
-    above = len(shown) - len(shown) // 2
-    size = 0.115
+    above = int(np.ceil(0.6 * len(shown)))
+    size = 0.105
     # Left to right above, then top to bottom beside: the order in which the points follow, no lines cross.
-    places = [(x, 0.79) for x in _spread(0.085, 0.785, above, size)]
+    places: list[tuple[float, float]] = [(x, 0.79) for x in _spread(0.085, 0.785, above, size)]
     places += [(0.825, y) for y in _spread(0.08, 0.74, len(shown) - above, size * 9.4 / 8.2)[::-1]]
-    for (color, values, number, labels), (x, y) in zip(shown, places, strict=True):
+    for (color, values, number, labels), place in zip(shown, places, strict=True):
+        x, y = place
         height = size * 9.4 / 8.2
         small = figure.add_axes((x, y, size, height))
         _show_structure(small, labels, color, number)
@@ -166,7 +170,9 @@ def _scale(axes: Any, z: Array, fronts: Sequence[DrawnFront], pair: tuple[int, i
         axes.set_ylim(low[1] / 1.25, high[1] * 1.25)
         plain_ticks(axes.xaxis)
         plain_ticks(axes.yaxis)
-        axes.tick_params(which="minor", labelsize=7)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_formatter(lambda v, position: f"{v:g}" if f"{v:e}"[0] in "235" else "")
+        axes.tick_params(which="both", labelsize=9)
     else:
         axes.set_xlim(0, high[0] * 1.06)
         axes.set_ylim(0, high[1] * 1.06)
@@ -180,11 +186,11 @@ def _chosen(fronts: Sequence[DrawnFront], most: int, axes: Any) -> list[tuple[st
             labels = front.structures[n] if n < len(front.structures) else None
             if gone or labels is None:
                 continue
-            if axes is None:
-                key = tuple(-values)
-            else:
+            key = [-float(v) for v in values]
+            if axes is not None:
                 x, y = axes.transAxes.inverted().transform(axes.transData.transform(values[:2]))
-                key = (-float(np.arctan2(max(y, 0.0), max(x, 0.0))),)
+                # Seen from a little further off, of two points on an axis the outer one comes last.
+                key = [-float(np.arctan2(max(y, 0.0) + 0.3, max(x, 0.0) + 0.3))]
             number = front.numbers[n] if len(fronts) == 1 and n < len(front.numbers) else None
             found.append((key, (_COLORS[i % len(_COLORS)], values, number, labels)))
     found.sort(key=lambda item: item[0])
@@ -199,7 +205,7 @@ def _show_structure(axes: Any, labels: Any, color: str, number: int | None) -> N
     for spine in axes.spines.values():
         spine.set_color(color)
     text = f"f = {float(np.mean(labels)):.2f}"
-    axes.set_title(text if number is None else f"{number}:  {text}", fontsize=8, pad=2)
+    axes.set_title(text if number is None else f"{number}:  {text}", fontsize=9, pad=2)
 
 
 def _spread(low: float, high: float, count: int, size: float) -> Array:

@@ -188,7 +188,7 @@ def make_front(points: Sequence[Point], reference: Sequence[float]) -> Front:
     """Mark what is dominated."""
     found = [i for i, p in enumerate(points) if p.solved is not None]
     marked = [Point(p.request, p.solved, p.message) for p in points]
-    kept = non_dominated([p.solved.values for p in points if p.solved is not None]) if found else []
+    kept = non_dominated(np.array([points[i].solved.values for i in found])) if found else []  # type: ignore
     for i, best in zip(found, kept, strict=True):
         marked[i] = Point(points[i].request, points[i].solved, "", not best)
     return Front(marked, tuple(float(r) for r in reference))
