@@ -186,11 +186,10 @@ class Front:
 
 def make_front(points: Sequence[Point], reference: Sequence[float]) -> Front:
     """Mark what is dominated."""
-    found = [i for i, p in enumerate(points) if p.solved is not None]
-    marked = [Point(p.request, p.solved, p.message) for p in points]
-    kept = non_dominated(np.array([points[i].solved.values for i in found])) if found else []  # type: ignore
-    for i, best in zip(found, kept, strict=True):
-        marked[i] = Point(points[i].request, points[i].solved, "", not best)
+    found = {i: p.solved.values for i, p in enumerate(points) if p.solved is not None}
+    kept = non_dominated(list(found.values())).tolist() if found else []
+    best = {i for i, is_best in zip(found, kept, strict=True) if is_best}
+    marked = [Point(p.request, p.solved, p.message, i not in best) for i, p in enumerate(points)]
     return Front(marked, tuple(float(r) for r in reference))
 
 
