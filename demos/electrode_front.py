@@ -92,9 +92,9 @@ say(f"\nwritten to {arguments.output}: electrode_front.png, and for each porosit
 
 # ## What must hold
 #
-# The best for the phase that fills at least half of the cell is near the bound of Hashin and Shtrikman. The
-# other would have to be walls finer than the filter around so much of it: there less is reached. No point lies
-# beyond the common bound, and some between the anchors are near it.
+# The best for a phase that fills at least half of the cell is near the bound of Hashin and Shtrikman. A rarer
+# one would have to be walls finer than the filter: there less is reached. No point lies beyond the common
+# bound, and some between the anchors are near it.
 
 for porosity, found in fronts.items():
     values = found.front.values

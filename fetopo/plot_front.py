@@ -142,11 +142,11 @@ def _draw_plane(
         gone, kept = z[front.dominated], z[~front.dominated]
         if len(gone):
             axes.plot(*gone.T, "o", color="#aaaaaa", markersize=5, label="dominated" if i == 0 else None)
-        axes.plot(*kept.T, "o", color=color, markersize=6.5, label=front.label, zorder=3)
+        axes.plot(*kept.T, "o", color=color, markersize=6.5, label=front.label, zorder=3, clip_on=False)
         if len(fronts) == 1:
-            for number, (x, y), out in zip(front.numbers, z, front.dominated, strict=False):
+            for number, place, out in zip(front.numbers, z.tolist(), front.dominated, strict=False):
                 axes.annotate(
-                    str(number), (x, y), (-5, -5), textcoords="offset points", fontsize=8,
+                    str(number), place, (-5, -5), textcoords="offset points", fontsize=8,
                     ha="right", va="top", color="#888888" if out else "black",
                 )  # fmt: skip
     _scale(axes, np.concatenate([f.values[:, [a, b]] for f in fronts]), fronts, pair)
@@ -182,7 +182,8 @@ def _chosen(fronts: Sequence[DrawnFront], most: int, axes: Any) -> list[tuple[st
     """Points whose structures are shown, in the order of their direction from the lower left corner."""
     found = []
     for i, front in enumerate(fronts):
-        for n, (values, gone) in enumerate(zip(front.values, front.dominated, strict=True)):
+        for n in range(len(front.values)):
+            values, gone = front.values[n], front.dominated[n]
             labels = front.structures[n] if n < len(front.structures) else None
             if gone or labels is None:
                 continue
@@ -208,9 +209,7 @@ def _show_structure(axes: Any, labels: Any, color: str, number: int | None) -> N
     axes.set_title(text if number is None else f"{number}:  {text}", fontsize=9, pad=2)
 
 
-def _spread(low: float, high: float, count: int, size: float) -> Array:
+def _spread(low: float, high: float, count: int, size: float) -> list[float]:
     """Where boxes of a size begin that fill a stretch evenly."""
-    if count == 0:
-        return np.zeros(0)
-    room = (high - low) / count
-    return low + room * np.arange(count) + 0.5 * (room - size)
+    room = (high - low) / max(count, 1)
+    return [low + room * i + 0.5 * (room - size) for i in range(count)]

@@ -91,7 +91,8 @@ def front_bounds(
         ends = [[wiener((1 - x, x), pair)[1] for pair in (first, second)] for x in (low, high)]
         if (first[0] < first[1]) == (second[0] < second[1]):
             ends = [np.max(ends, axis=0).tolist()] * 2
-        return np.linspace(*sorted(ends), points)
+        first_end, last_end = np.array(sorted(ends))
+        return np.linspace(first_end, last_end, points)
     if goal.kind != "isotropic":
         raise ValueError(
             f"a front has bounds for conductivities in every direction or one, found {goal.kind!r}"
