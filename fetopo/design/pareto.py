@@ -187,7 +187,7 @@ class Front:
 def make_front(points: Sequence[Point], reference: Sequence[float]) -> Front:
     """Mark what is dominated."""
     found = {i: p.solved.values for i, p in enumerate(points) if p.solved is not None}
-    kept = non_dominated(list(found.values())).tolist() if found else []
+    kept = non_dominated(list(found.values())) if found else np.zeros(0, dtype=bool)
     best = {i for i, is_best in zip(found, kept, strict=True) if is_best}
     marked = [Point(p.request, p.solved, p.message, i not in best) for i, p in enumerate(points)]
     return Front(marked, tuple(float(r) for r in reference))

@@ -161,3 +161,22 @@ def test_refused(comm):
     ):
         with pytest.raises(ValueError, match=message):
             front(comm, on_hyperbola, 2, 3, **options)
+
+
+@pytest.mark.parametrize(
+    ("method", "anchors", "start"),
+    [
+        # Halfway is (0.316, 0.447): the worse share of it that a parent has is 0.45 and 0.32.
+        ("chebyshev", ((1.0, 0.2), (0.1, 1.0)), 0),
+        ("chebyshev", ((1.0, 0.1), (0.2, 1.0)), 1),
+        # The first is made large, above a floor of the second, which the second parent has.
+        ("epsilon", ((1.0, 0.2), (0.1, 1.0)), 1),
+    ],
+)
+def test_starts_from_the_better_parent(comm, method, anchors, start):
+    def solve(own, request, design):
+        return Solved(anchors[request.number] if request.number < 2 else (0.3, 0.3), request.number)
+
+    asked = front(comm, solve, 2, 3, method=method).points[2].request
+    assert asked.start == start
+    assert asked.wanted == pytest.approx(np.sqrt(np.prod(anchors, axis=0)))
