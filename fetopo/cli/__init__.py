@@ -1,7 +1,7 @@
-"""The command line: `fetopo characterize`, `tortuosity`, `homogenize`, `rve`, `design`, also under mpirun.
+"""The command line: `fetopo characterize`, `tortuosity`, `homogenize`, `rve`, `design`, `pareto`.
 
-Results go to standard output (with --json as one JSON object), progress and messages to standard error,
-both from rank 0. Exit code 2 for input that cannot be used, on every rank.
+Also under mpirun. Results go to standard output (with --json as one JSON object), progress and messages to
+standard error, both from rank 0. Exit code 2 for input that cannot be used, on every rank.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fetopo.cli._common import InputError
 from fetopo.cli.characterize import characterize
 from fetopo.cli.design import design
 from fetopo.cli.homogenize import homogenize
+from fetopo.cli.pareto import pareto
 from fetopo.cli.rve import rve
 from fetopo.cli.tortuosity import tortuosity
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     help="Inverse design and characterization of microstructures. On several cores: mpirun -n N fetopo …",
 )
 
-for command in (characterize, tortuosity, homogenize, rve, design):
+for command in (characterize, tortuosity, homogenize, rve, design, pareto):
     app.command()(command)
 
 

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts processe
 DEMOS = Path(__file__).parents[2] / "demos"
 SMALL = {
     "bruggeman.py": ["--cells", "24"],
+    "electrode_front.py": ["--cells", "12", "--points", "3", "--porosities", "0.5"],
     "electrode_tradeoff.py": ["--cells", "16"],
     "electrode.py": ["--crop", "24", "--cells", "16"],
     "fitted_mesh.py": ["--cells", "24"],
