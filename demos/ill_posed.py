@@ -1,10 +1,10 @@
 # # An inverse problem that is ill-posed: existence, uniqueness, stability
 #
 # A problem is well-posed, said Hadamard, if a solution exists, if it is unique, and if it changes little
-# where the data do. Which structure has a wanted conductivity tensor is a problem that fails in all three: some
-# tensors no structure has; others many have; and which of these one finds depends on the last digits of what
-# was asked for. The first is told by bounds before anything is solved. The other two are cured by saying what
-# one wants beside the tensor: here, a structure near one that is known.
+# where the data do. Which structure has a wanted conductivity tensor is a problem that fails in all three:
+# some tensors no structure has, others many have, and which of these one finds depends on the start and on
+# the last digits of what was asked for. The first is told by bounds before anything is solved. The other two
+# are cured by saying what one wants beside the tensor: here, a structure near one that is known.
 #
 #     python3 demos/ill_posed.py
 #     mpirun -n 2 python3 demos/ill_posed.py --levels 5 --recipes none,tikhonov

@@ -163,7 +163,7 @@ class StabilityStudy:
         return [run for run in self.runs if run.recipe == recipe and run.level == level]
 
     def distances(self, recipe: str, level: float) -> Array:
-        """Distances of all pairs of structures, aligned by :func:`fetopo.microstructure.descriptors.align`."""
+        """Distances of all pairs of structures, each pair moved until it fits best."""
         masks = [run.design.labels == 1 for run in self.of(recipe, level)]
         return np.array([align(a, b).distance for a, b in itertools.combinations(masks, 2)])
 
@@ -195,11 +195,12 @@ class StabilityStudy:
         """The rows as text."""
         lines = [f"{'recipe':28} noise   distance (range)      misfit  to true target  weight   met"]
         for row in self.rows():
+            noise, misfit, error = (100 * float(row[key]) for key in ("noise", "misfit", "error"))
             weight = f"{row['weight']:<8.3g}" if row["weight"] else "none    "
             lines.append(
-                f"{row['recipe']:28} {100 * float(row['noise']):3.0f} %   {row['distance']:.3f} "
-                f"({row['distance_min']:.2f} to {row['distance_max']:.2f})  "
-                f"{100 * float(row['misfit']):5.2f} % {100 * float(row['error']):11.2f} %    {weight} {row['met']:.0f}/{row['runs']:.0f}"
+                f"{row['recipe']:28} {noise:3.0f} %   {row['distance']:.3f} "
+                f"({row['distance_min']:.2f} to {row['distance_max']:.2f})  {misfit:5.2f} % "
+                f"{error:11.2f} %    {weight} {row['met']:.0f}/{row['runs']:.0f}"
             )
         return "\n".join(lines)
 
