@@ -23,6 +23,7 @@ from fetopo.design.model import CellModel
 from fetopo.design.problem import Callback, Constraint, DesignProblem, DesignResult, LoopOptions
 from fetopo.design.realize import Structure, realize, solved_with
 from fetopo.design.regions import PassiveRegions, Region
+from fetopo.design.regularization import Regularization, regularized
 from fetopo.design.symmetry import Symmetry
 from fetopo.design.target import correct_target
 from fetopo.design.voxels import VoxelState
@@ -151,6 +152,7 @@ def design_cell(
     goal: Goal | None = None,
     transports: Mapping[str, tuple[float, float]] | None = None,
     constraints: Sequence[Specification] = (),
+    regularization: Sequence[Regularization] = (),
     filter: str = "helmholtz",
     passive: PassiveRegions | Mapping[str, Region] | None = None,
     symmetry: Symmetry | str | None = None,
@@ -175,6 +177,7 @@ def design_cell(
         transports: conductivities of the same two materials for further transports, by name, in either order,
             e.g. {"ions": (1.0, 0.0)}.
         constraints: any number of those in :mod:`fetopo.design.constraints`.
+        regularization: terms that are added to the objective; a target is then met as far as they let it.
         filter, passive, symmetry: see :class:`fetopo.design.model.CellModel`.
         start: "inclusions", "random", or one value in [0, 1] per owned cell.
         seed: of the random start.
@@ -203,10 +206,12 @@ def design_cell(
         grey = GreyLevel(model.density, model.volumes, model.volume)
         limits.append(Constraint("grey", grey, 1.0))
         projections.append(grey)
+    objective = regularized(asked.objective, regularization, model)
     bound = task.bound()
+    of_bound = bound if objective is asked.objective else None
     run = DesignProblem(
         model.density,
-        asked.objective,
+        objective,
         limits,
         volumes=model.volumes,
         projections=projections,
@@ -214,7 +219,7 @@ def design_cell(
         solvers=model.solvers,
         options=options,
         callbacks=[*callbacks, Watch()],
-        bound_fraction=None if bound is None else lambda J: 1 / (J * bound),
+        bound_fraction=None if of_bound is None else lambda J: 1 / (J * of_bound),
     )
     if checkpoint is not None:
         about = {
@@ -222,6 +227,7 @@ def design_cell(
             "conductivity": [low, high],
             "volume fraction": volume_fraction,
             "constraints": [repr(spec) for spec in task.constraints],
+            **({"regularization": [term.described for term in regularization]} if regularization else {}),
         }
         checkpoint = replace(checkpoint, about=about | dict(checkpoint.about))
     result = run.run(model.start(start, volume_fraction, seed), checkpoint)
@@ -231,8 +237,8 @@ def design_cell(
         return realize(model, result.m, result.rho, crisp, (low, high), shapes=shapes)
 
     if goal.kind == "target":
-        objective: Any = asked.objective
-        result = correct_target(run, result, np.array(goal.target), objective, lambda r: meshed(r).tensor)
+        of_tensor: Any = asked.objective
+        result = correct_target(run, result, np.array(goal.target), of_tensor, lambda r: meshed(r).tensor)
     stuck = diagnose(result, run)
     structure = meshed(result, shapes=True)
     crisp = threshold(result.rho, model.volumes, model.density.comm)

@@ -57,16 +57,20 @@ def correct_target(
     necks open or close, Dᶜ jumps: a round that ends farther away is taken back, and the next from there goes
     half as far, with half the step. Objectives in the history of these rounds are the corrected ones.
 
+    Where the objective has further terms R, a regularization, the target is not to be met but weighed against
+    them. Then s ← Dᶜ − D, so that the optimizer sees the tensor of the crisp structure, and the best round is
+    that with the smallest ‖Dᶜ − D*‖²/‖D*‖² + R.
+
     Args:
-        run: the problem, as it was run.
+        run: the problem, as it was run; its objective is `of_tensor` or a sum of that and other terms.
         result: outcome of its run.
         target: D*, d×d.
         of_tensor: functional of the tensor in the objective, with its `function`, whose `shift` is set.
         measure: tensor of the crisp structure of a result.
         options: see there.
     Returns:
-        The result whose crisp structure came nearest, converged if that is near enough; its history has all
-        rounds up to the last.
+        The result whose crisp structure came nearest, converged if that is near enough (with further terms:
+        if the optimizer saw its tensor as nearly); its history has all rounds up to the last.
     Raises:
         RuntimeError: a linear solver did not converge.
     """
@@ -76,19 +80,26 @@ def correct_target(
     # A continuation by need may have ended early: the limit of the grey level is for the sharpness below.
     beta = history[-1].beta if whole.stages is not None else max(history[-1].beta, SHARP)
     last = Stage(history[-1].penalty, beta)
-    best, nearest, shift, share = result, np.inf, np.zeros_like(T), 1.0
-    missing, function = shift, of_tensor.function
+    best, least, shift, share = result, np.inf, np.zeros_like(T), 1.0
+    missing, error, function = shift, np.inf, of_tensor.function
+    alone, size = run.objective is of_tensor, float(np.linalg.norm(T))
     try:
         for turn in range(o.rounds + 1):
             crisp = measure(result)
-            distance = float(np.linalg.norm(crisp - T) / np.linalg.norm(T))
+            distance = float(np.linalg.norm(crisp - T)) / size
             log.info("correction %d: the crisp structure is %.3g from the target", turn, distance)
-            if distance < nearest:
-                best, nearest, share = result, distance, min(1.0, 2 * share)
-                shift, missing = np.array(function.shift), crisp - T
+            off, worth = crisp - T, distance
+            if not alone:
+                seen = np.array(of_tensor.state.tensor) + function.shift
+                off = crisp - seen
+                worth = result.objective + distance**2 - float(np.sum((seen - T) ** 2)) / size**2
+            now = float(np.linalg.norm(off)) / size
+            if worth < least:
+                best, least, error, share = result, worth, now, min(1.0, 2 * share)
+                shift, missing = np.array(function.shift), off
             else:
                 share *= 0.5
-            if distance <= o.tolerance or turn == o.rounds or share < o.smallest:
+            if now <= o.tolerance or turn == o.rounds or share < o.smallest:
                 break
             function.shift = shift + share * missing
             run.options = _short(whole, o, share, last)
@@ -99,8 +110,8 @@ def correct_target(
     # Density, state and objective are again those of the result.
     function.shift = np.zeros_like(T)
     run.evaluate(best.m, gradients=False)
-    objective = float(of_tensor.value())
-    return replace(best, history=history, objective=objective, converged=nearest <= o.accepted)
+    objective = float(run.objectives[0].value())
+    return replace(best, history=history, objective=objective, converged=error <= o.accepted)
 
 
 def _short(whole: LoopOptions, o: CorrectionOptions, share: float, last: Stage) -> LoopOptions:

@@ -20,6 +20,10 @@ SMALL = {
     "gradient_cost.py": ["--edges", "10,32"],
     "heat_sink.py": ["--cells", "40"],
     "heat_sink_3d.py": ["--cells", "16", "--iterations", "8"],
+    "ill_posed.py": [
+        *("--cells", "24", "--starts", "3", "--levels", "5", "--realizations", "2"),
+        *("--recipes", "none,tikhonov"),
+    ],
     "many_starts.py": ["--cells", "20", "--starts", "2", "--distinct", "1", "--within", "0.05"],
     "packing_mesh.py": ["--size", "0.2"],
     "particle_diffusion.py": ["--cells", "32", "--mesh-size", "2"],
