@@ -19,7 +19,7 @@ SMALL = {
     "gradient_cost.py": ["--edges", "10,32"],
     "heat_sink.py": ["--cells", "40"],
     "heat_sink_3d.py": ["--cells", "16", "--iterations", "8"],
-    "many_starts.py": ["--cells", "20", "--starts", "2", "--distinct", "1", "--within", "0.05"],
+    "many_starts.py": ["--cells", "20", "--starts", "2", "--distinct", "1", "--within", "0.1"],
     "packing_mesh.py": ["--size", "0.2"],
     "particle_diffusion.py": ["--cells", "32", "--mesh-size", "2"],
     "user_functional.py": ["--cells", "32"],
