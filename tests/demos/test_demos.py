@@ -24,7 +24,7 @@ SMALL = {
         *("--cells", "24", "--starts", "3", "--levels", "5", "--realizations", "2"),
         *("--recipes", "none,tikhonov"),
     ],
-    "many_starts.py": ["--cells", "20", "--starts", "2", "--distinct", "1", "--within", "0.05"],
+    "many_starts.py": ["--cells", "20", "--starts", "2", "--distinct", "1", "--within", "0.1"],
     "packing_mesh.py": ["--size", "0.2"],
     "particle_diffusion.py": ["--cells", "32", "--mesh-size", "2"],
     "user_functional.py": ["--cells", "32"],
