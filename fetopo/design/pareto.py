@@ -367,7 +367,7 @@ def front(
     for level in levels:
         first = len(plan.known)
         tasks = [(first + i, *where) for i, where in enumerate(level)]
-        results = shared.run(tasks, work, name="point", describe=_described, tolerate=tolerate)
+        results = shared.run(tasks, work, name="point of this level", describe=_described, tolerate=tolerate)
         for (number, position, parents), result in zip(tasks, results, strict=True):
             if isinstance(result, Failed):
                 failed = Request(number, parents, position)
@@ -378,4 +378,5 @@ def front(
 
 
 def _described(result: tuple[Request, Solved]) -> str:
-    return ", ".join(f"{v:.5g}" for v in result[1].values)
+    values = ", ".join(f"{v:.5g}" for v in result[1].values)
+    return f"number {result[0].number} has {values}"
