@@ -51,7 +51,7 @@ def noisy_targets(
         ValueError: a target that does not exist, or a negative level.
     """
     T = np.asarray(target, dtype=float)
-    goal = Goal("target", target=tuple(map(tuple, T.tolist())))
+    goal = Goal("target", target=tuple(tuple(row) for row in T.tolist()))
     check_design(len(T), conductivity, volume_fraction, goal)
     if not 0 <= level < np.inf:
         raise ValueError(f"a noise level must be finite and not negative, found {level}")
