@@ -141,7 +141,7 @@ if comm.rank == 0:
     axes.set(xlabel="first eigenvalue of the tensor (–)", ylabel="second eigenvalue (–)", xlim=(low, 0.58))
     axes.set_ylim(low, 0.58)
     axes.set_aspect("equal")
-    axes.legend(loc="lower left", fontsize=8)
+    axes.legend(loc="upper right", fontsize=8)
     left.suptitle("Existence: tensors that some structure has")
 
     def picture(axes, labels, title):

@@ -153,7 +153,7 @@ class Roughness:
         field = density.inner[self._step]
         if self._grid is not None:
             parts = [self._share * part for part in self._gradient.corners(field)]
-            dual = self._gradient.corners_transposed(parts).reshape(-1)
+            dual: Array = self._gradient.corners_transposed(parts).reshape(-1)
         else:
             self._nodal.forward(field)
             dual = self._nodal.vjp(owned(assemble_dual(self._derivative))) * self._share

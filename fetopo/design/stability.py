@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,8 @@ def noisy_targets(
         ValueError: a target that does not exist, or a negative level.
     """
     T = np.asarray(target, dtype=float)
-    goal = Goal("target", target=tuple(map(tuple, T.tolist())))
+    rows: Any = T.tolist()
+    goal = Goal("target", target=tuple(map(tuple, rows)))
     check_design(len(T), conductivity, volume_fraction, goal)
     if not 0 <= level < np.inf:
         raise ValueError(f"a noise level must be finite and not negative, found {level}")

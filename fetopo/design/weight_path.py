@@ -103,7 +103,8 @@ class WeightPath:
     ) -> None:
         self.target = np.asarray(target, dtype=float)
         self.terms, self.start, self.options = list(terms), start, options or PathOptions()
-        goal = Goal("target", target=tuple(map(tuple, self.target.tolist())))
+        rows: Any = self.target.tolist()
+        goal = Goal("target", target=tuple(map(tuple, rows)))
         task = make_task(grid.dim, conductivity, volume_fraction, filter_radius, goal)
         self.model = CellModel(grid, filter_radius, filter="convolution")
         self._asked = formulate(self.model, task)

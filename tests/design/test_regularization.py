@@ -107,6 +107,7 @@ class TestValues:
         assert regularized(alone, scaled([term], 0.0), model) is alone
 
 
+@pytest.mark.slow
 def test_a_design_keeps_to_its_prior(comm):
     """Layers are far from an isotropic target; where the prior weighs more, they stay."""
     n = 16

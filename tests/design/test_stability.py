@@ -34,14 +34,12 @@ def disc():
     return 0.5 + 0.4 * np.tanh((np.hypot(x[:, None], x) - (0.5 / np.pi) ** 0.5) / 0.15)
 
 
-def make_path(comm, terms=(), target=T):
+def make_path(comm, terms=(), options=QUICK):
     grid = VoxelGrid(comm, (N, N), 1 / N, periodic=True)
     m = from_field(
         random_field(grid, seed=2), np.full(len(cell_positions(grid)), 1 / N**2), 0.5, grid.blocks.comm
     )
-    return WeightPath(
-        grid, target=target, filter_radius=2 / N, terms=terms, start=m, options=QUICK, **MATERIALS
-    )
+    return WeightPath(grid, target=T, filter_radius=2 / N, terms=terms, start=m, options=options, **MATERIALS)
 
 
 class TestNoise:
@@ -132,7 +130,9 @@ class TestPath:
 
     def test_the_same_on_any_number_of_ranks(self, comm, alone):
         term = (Regularization("tikhonov", 1.0, disc(), "field"),)
-        one, several = (make_path(c, term).at(10.0) for c in (alone, comm))
+        # Few steps: later ones make much of round-off.
+        few = PathOptions(LoopOptions(stages=(Stage(3.0, 2.0),), final_iterations=8))
+        one, several = (make_path(c, term, few).at(10.0) for c in (alone, comm))
         assert np.mean(one.labels != several.labels) < 0.02
         assert one.penalty == pytest.approx(several.penalty, rel=1e-3)
 
