@@ -144,7 +144,7 @@ def _draw_plane(
             axes.plot(*gone.T, "o", color="#aaaaaa", markersize=5, label="dominated" if i == 0 else None)
         axes.plot(*kept.T, "o", color=color, markersize=6.5, label=front.label, zorder=3, clip_on=False)
         if len(fronts) == 1:
-            for (x, y), number, out in zip(z.reshape(-1, 2), front.numbers, front.dominated, strict=True):
+            for (x, y), number, out in zip(z.reshape(-1, 2), front.numbers, front.dominated, strict=False):
                 axes.annotate(
                     str(number), (float(x), float(y)), (-5, -5), textcoords="offset points", fontsize=8,
                     ha="right", va="top", color="#888888" if out else "black",
