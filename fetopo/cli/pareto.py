@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fetopo.cli._common import InputError, Json, at_root, collective, emit
+from fetopo.cli._common import InputError, Json, at_root, collective, emit, see_writable
 
 
 def pareto(
@@ -78,11 +77,7 @@ def _prepare(
         raise CaseError(f"{path}: {error}") from None
     except ValueError as error:
         raise CaseError(f"--points: {error}") from None
-    if output.exists() and not output.is_dir():
-        raise CaseError(f"--output: {output} is not a directory")
-    parent = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise CaseError(f"--output: {parent} cannot be written to")
+    see_writable(output)
     if (output / MANIFEST).exists() and not (resume or overwrite):
         raise CaseError(
             f"--output: {output} holds a front; go on with --resume or start again with --overwrite"
