@@ -92,6 +92,7 @@ class Subproblem:
         self.changes: Array = np.zeros(self.k + self.m)
         #: Passes over the variables so far, in parts of all of them.
         self.passes = 0.0
+        self.magnitude = 0.0
         self.x: Array = np.empty(self.n)
 
     def dual(self, u: Array, every: int = 1, *, write: bool = False) -> tuple[float, Array, Array]:
@@ -123,6 +124,9 @@ class Subproblem:
         hessian = total[rows:-1].reshape(rows, rows) * np.outer(self.scale, self._unit) * weight
         over = np.where(self._soft, np.maximum(u - self.penalty, 0), 0)
         value = float(u @ gradient - 0.5 * over @ over)
+        terms = (np.abs(self._values) + np.abs(changes)) * self._unit
+        #: What the dual's value is a sum of: where it is much smaller itself, round-off is not.
+        self.magnitude = float(np.abs(u) @ terms) + abs(value)
         return value, gradient - over, hessian + np.diag((over > 0).astype(float))
 
     def solve(self, start: Array) -> Array:
@@ -163,7 +167,7 @@ class Subproblem:
                 new = self.dual(trial, every, write=near)
                 # So near the solution that the value does not tell any more, Newton's steps converge.
                 gained = new[0] - value >= 1e-4 * slope * 0.5**shorter
-                if gained or slope <= 1e3 * _ROUND_OFF * abs(value):
+                if gained or slope <= 1e3 * _ROUND_OFF * self.magnitude:
                     break
             else:
                 return u, False
