@@ -63,7 +63,9 @@ class TestTaylor:
         model = CellModel(cell, 0.3)
         model.projection.beta = 4.0
         functional = InterfaceArea(model.density, cell, model.volumes, cell.volume)
-        assert rate(functional, model) > 1.9
+        # The filter on voxels is solved to 1e-10: at 1e-5 that would be seen beside the second order.
+        step = 1e-3 if isinstance(cell, VoxelGrid) else 1e-4
+        assert rate(functional, model, step) > 1.9
 
     @pytest.mark.parametrize("phase", [0, 1])
     def test_length_scale(self, cell, phase):
