@@ -21,9 +21,9 @@ from mpi4py import MPI
 from fetopo.design.crisp import threshold
 from fetopo.design.density import HeavisideProjection
 from fetopo.design.etching import heat_solver, relative_spread, structure_of, under_errors
-from fetopo.design.heat import CONTINUATION, Fixed, HeatModel
+from fetopo.design.heat import Fixed, HeatModel
 from fetopo.design.loads import LoadCase
-from fetopo.design.problem import Constraint, LoopOptions
+from fetopo.design.problem import Constraint, Continuation, LoopOptions
 from fetopo.design.robust import Realizations, etched_threshold
 from fetopo.figure import new_figure, plain_ticks
 from fetopo.microstructure.mesh import regular_cell
@@ -57,7 +57,7 @@ def say(text: str = "") -> None:
 cell = regular_cell(comm, (n, n))
 sink = Fixed(0.0, lambda x: np.isclose(x[0], 0) & (np.abs(x[1] - 0.5) < 0.05 + 1e-9))
 options = LoopOptions(
-    continuation=CONTINUATION,
+    continuation=Continuation(penalties=(1.0, 2.0, 3.0), max_beta=64.0),
     stage_iterations=arguments.iterations,
     final_iterations=2 * arguments.iterations,
 )
