@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 import sys
 
 import numpy as np
@@ -148,6 +149,21 @@ class TestCommand:
         assert done.returncode == 2
         assert "found ['main']" in done.stderr
         assert not (place / "out").exists()
+
+    @pytest.mark.slow
+    def test_the_shipped_case_lies_on_the_limit(self, comm, tmp_path):
+        """Conductivities 1 : 100, isotropic by symmetry: all structures have the product that duality says."""
+        if comm.size > 1:
+            pytest.skip("starts processes of its own")
+        case = Path(__file__).parents[1] / "demos" / "cases" / "electrode_front_2d.toml"
+        done = fetopo(
+            "pareto", case, "--output", tmp_path / "front", "--points", 3, "--json", "--no-pictures", ranks=2
+        )
+        assert done.returncode == 0, done.stderr
+        points = json.loads(done.stdout)["points"]
+        assert [row["status"] for row in points] == ["front"] * 3
+        assert all(row["share_of_limit"] > 0.97 for row in points)
+        assert [row["main"] * row["ions"] for row in points] == pytest.approx([0.01] * 3, rel=0.03)
 
     @pytest.mark.slow
     def test_one_and_four_ranks(self, comm, place):
