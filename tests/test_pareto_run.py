@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,7 +152,7 @@ class TestCommand:
 
     @pytest.mark.slow
     def test_the_shipped_case_lies_on_the_limit(self, comm, tmp_path):
-        """Conductivities 1 : 100, isotropic by symmetry: all structures have the product that duality says."""
+        """Conductivities 1 : 100, isotropic by symmetry: the product of all is what duality says."""
         if comm.size > 1:
             pytest.skip("starts processes of its own")
         case = Path(__file__).parents[1] / "demos" / "cases" / "electrode_front_2d.toml"
