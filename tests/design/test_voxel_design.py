@@ -81,7 +81,7 @@ class TestDesign:
     def test_target(self, comm):
         """Principal conductivities 0.5 and 0.2, the first turned by 30°."""
         goal = Goal("target", target=((0.425, 0.1299038), (0.1299038, 0.275)))
-        # On 32² voxels one number of ranks or another ends 1.2 % off, with no room left between grey and crisp.
+        # On 32² voxels three ranks end 1.2 % off: no room is left between grey and crisp.
         result = design(
             comm, (48, 48), goal=goal, volume_fraction=0.6, filter_radius=0.1, refine=1, options=LoopOptions()
         )
