@@ -129,6 +129,7 @@ def main() -> None:
 
     for build_one in (
         optimizer, criteria, runs, annealing, elements, voxel.multigrid, voxel.energy, voxel.clusters,
+        voxel.pieces,
     ):  # fmt: skip
         build_one()
 

@@ -1,5 +1,6 @@
 /* Clusters of unknowns that hang together by faces much stronger than those around them. */
 #include "_level.h"
+#include "_forest.h"
 
 /* Into x: the largest transmissibility around each own unknown. */
 void strongest(const level *L) {
@@ -14,21 +15,6 @@ void strongest(const level *L) {
         }
         L->x[place(L, i, j) + k] = (float)most;
     }
-}
-
-static inline int64_t find(int32_t *parent, int64_t at) {
-    while (parent[at] != at) {
-        parent[at] = parent[parent[at]];
-        at = parent[at];
-    }
-    return at;
-}
-
-static inline void join(int32_t *parent, int64_t one, int64_t other) {
-    one = find(parent, one);
-    other = find(parent, other);
-    if (one < other) parent[other] = (int32_t)one;
-    if (other < one) parent[one] = (int32_t)other;
 }
 
 /* Place of the next unknown along an axis; of the first one again where the axis meets itself. */

@@ -13,6 +13,7 @@ from fetopo._compile import compiled
 
 HERE = Path(__file__).parent
 HEADERS = (HERE / "_level.h", HERE / "_rows.h")
+FOREST = HERE / "_forest.h"
 FLAGS = (
     "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
     "-fassociative-math", "-Wno-unused-function",
@@ -63,6 +64,18 @@ void cluster_scatter(const level *L, int64_t count, const int32_t *at, const int
                      int64_t clusters, const double *values);
 """
 
+_PIECES = """
+double largest(const level *L);
+void parted(const level *L, double strong, const int64_t *first, int64_t *counts);
+int64_t pieces(const level *L, double strong, int64_t block, const int64_t *first, int32_t *parent,
+               int32_t *number);
+int64_t piece_links(const level *L, const int32_t *number, int64_t offset, int32_t *pairs, double *values,
+                    double *diagonal, double *leak);
+void piece_gather(const level *L, int32_t started, const int32_t *number, int64_t offset, int64_t count,
+                  double *load, double *residual);
+void piece_scatter(const level *L, const int32_t *number, int64_t total, const double *values);
+"""
+
 
 def _structure() -> str:
     text = HEADERS[0].read_text(encoding="utf-8")
@@ -99,7 +112,15 @@ def clusters() -> Any:
         _structure() + _CLUSTERS,
         name="clusters",
         flags=FLAGS,
-        headers=HEADERS[:1],
+        headers=(HEADERS[0], FOREST),
+    )
+
+
+@cache
+def pieces() -> Any:
+    """Kernels of conductors cut to pieces by blocks; see :func:`multigrid`."""
+    return compiled(
+        HERE / "_pieces.c", _structure() + _PIECES, name="pieces", flags=FLAGS, headers=(*HEADERS, FOREST)
     )
 
 

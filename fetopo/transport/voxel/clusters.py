@@ -153,18 +153,14 @@ class FloatingClusters:
         """Whether there are any on any rank."""
         return self._any
 
-    def begin(self) -> None:
-        """x of the level becomes the correction for b. Collective."""
-        self.level.array("x")[...] = 0
-        self._correct(False)
+    def correct(self, started: bool) -> Floats:
+        """Add the correction to x. Collective.
 
-    def end(self, products: Floats) -> None:
-        """Correct x of the level once more, and b·x of this rank by what that adds. Collective."""
-        self.level.exchange("x")
-        load, values = self._correct(True)
-        products += np.sum(load * values, axis=1)
-
-    def _correct(self, started: bool) -> tuple[Floats, Floats]:
+        Args:
+            started: whether x, its ghosts included, is a start; else it is zero.
+        Returns:
+            b·(what was added) of this rank's unknowns, per right-hand side.
+        """
         rhs, shared = self.level.rhs, self.shared.size
         load, residual = np.zeros((rhs, self.count)), np.zeros((rhs, self.count))
         struct, size = self.struct, self.places.size
@@ -183,4 +179,4 @@ class FloatingClusters:
             residual[:, :shared] = self.level.blocks.sum(np.ascontiguousarray(residual[:, :shared]))
         values = residual * self.inverse
         self.lib.cluster_scatter(struct, size, at, number, self.count, self._pointer("double", values))
-        return load, values
+        return np.asarray((load * values).sum(axis=1))

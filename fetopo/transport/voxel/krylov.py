@@ -19,7 +19,9 @@ from fetopo.transport.voxel.multigrid import Hierarchy
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
-_RENEW = 1e-4
+#: Often, because round-off in a good conductor that floats in a poor one is as large as what holds it: `cast iron`
+#: at contrast 1e9 takes 7 iterations with this and 94 with 1e-4.
+_RENEW = 0.1
 
 
 class ConjugateGradients:

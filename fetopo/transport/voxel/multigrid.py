@@ -20,6 +20,7 @@ from fetopo.transport.voxel import _kernels
 from fetopo.transport.voxel.blocks import Blocks
 from fetopo.transport.voxel.clusters import FloatingClusters
 from fetopo.transport.voxel.level import Level
+from fetopo.transport.voxel.pieces import Pieces
 
 Array = npt.NDArray[Any]
 
@@ -53,7 +54,7 @@ class Hierarchy:
         self.gathered = 0
         self._proxy: Level | None = None
         self._copied = False
-        self._products = np.zeros(rhs)
+        self.corrections: list[Pieces | FloatingClusters] = []
 
     def build(self) -> None:
         """Coefficients of all coarse levels from those of the finest. Collective."""
@@ -81,7 +82,11 @@ class Hierarchy:
             level.struct.sweeps = min(2, self.finest.struct.sweeps)
         if self.gathered < 0:
             self.gathered = len(self.levels)
-        self.clusters = FloatingClusters(self.finest)
+        pieces, clusters = Pieces(self.finest), FloatingClusters(self.finest)
+        self.corrections = [found for found in (pieces, clusters) if found.any]
+        if pieces.any:
+            # Paths a voxel wide need more smoothing as well.
+            self.finest.struct.sweeps = max(2, self.finest.struct.sweeps)
 
     def _level(self, blocks: Blocks, old: dict[tuple[int, ...], Level]) -> Level:
         """A level at the next place, with the arrays of an earlier build where they fit."""
@@ -161,15 +166,20 @@ class Hierarchy:
         out = _kernels.pointer(self.ffi, "double", products)
         if self.singular:
             self._center()
-        started = self.clusters.any
+        started = bool(self.corrections)
         if started:
-            self.clusters.begin()
+            self.finest.array("x")[...] = 0
+        for number, correction in enumerate(self.corrections):
+            if number:
+                self.finest.exchange("x")
+            correction.correct(number > 0)
         if self.gathered == 0:
             self.lib.cycle(self.structs, 0, len(self.levels) - 1, started, out)
         else:
             self._down(0, started, out)
-        if started:
-            self.clusters.end(products)
+        for correction in reversed(self.corrections):
+            self.finest.exchange("x")
+            products += correction.correct(True)
 
     def _center(self) -> None:
         """Take the mean off the load, see `sum_of_load` of the kernels. Collective."""
