@@ -54,7 +54,8 @@ def growth(a: argparse.Namespace) -> None:
 
 
 def iterations(a: argparse.Namespace) -> None:
-    voxel_scaling.robustness(a.sides, a.data, a.schemes or list(voxel_scaling.SCHEMES))
+    schemes = a.schemes or list(voxel_scaling.SCHEMES)
+    voxel_scaling.robustness(a.sides, a.data, schemes, only=a.images)
 
 
 def ranks(a: argparse.Namespace) -> None:

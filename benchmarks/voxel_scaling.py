@@ -68,7 +68,9 @@ def growth(images: list[str], data: str, scheme: str) -> None:
             f"{(spent['peak'] - spent['before']) / n:.1f}")  # fmt: skip
 
 
-def robustness(sides: list[int], data: str, schemes: list[str], rtol: float = 1e-6) -> float:
+def robustness(
+    sides: list[int], data: str, schemes: list[str], rtol: float = 1e-6, only: list[str] | None = None
+) -> float:
     """Iterations over size and contrast, every image as a two-phase cell; returns the largest count.
 
     White noise and a smooth field are continuous: log κ from 0 to log(contrast).
@@ -77,7 +79,7 @@ def robustness(sides: list[int], data: str, schemes: list[str], rtol: float = 1e
     for scheme in schemes:
         print(f"\nIterations to {rtol:g}, periodic cell, three directions at once, {scheme}")
         head("image", "side", *(f"contrast {c:g}" for c in CONTRASTS))
-        kinds = [*(k for k in FILES if available(k, data)), "white", "smooth"]
+        kinds = only or [*(k for k in FILES if available(k, data)), "white", "smooth"]
         for kind in kinds:
             for side in sides:
                 if side > SIDES.get(kind, side):

@@ -25,7 +25,7 @@ from fetopo.microstructure.mesh import regular_cell, to_image
 comm = MPI.COMM_WORLD
 parser = argparse.ArgumentParser(description="A heat spreader in three dimensions, for two load cases.")
 parser.add_argument("--cells", type=int, default=24, help="divisions of the long edge, a multiple of 8")
-parser.add_argument("--iterations", type=int, default=12, help="most iterations of a stage (default 12)")
+parser.add_argument("--iterations", type=int, default=15, help="most iterations of a stage (default 15)")
 parser.add_argument("--output", type=Path, default=Path("results") / "heat_sink_3d")
 arguments = parser.parse_args()
 n, fraction = arguments.cells, 0.2

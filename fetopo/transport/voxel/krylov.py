@@ -19,8 +19,8 @@ from fetopo.transport.voxel.multigrid import Hierarchy
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
-#: Often, because round-off in a good conductor that floats in a poor one is as large as what holds it: `cast iron`
-#: at contrast 1e9 takes 7 iterations with this and 94 with 1e-4.
+#: Often: round-off in a good conductor that floats in a poor one is as large as what holds it. A grain
+#: of cast iron at contrast 1e9 took 94 iterations with 1e-4, and takes 7 with this.
 _RENEW = 0.1
 
 

@@ -1,9 +1,9 @@
 """Correction on pieces of a conductor that walls part: a coarse space that knows which way is open.
 
 Aggregates of 2×2×2, and the larger ones of coarse levels, join what a thin wall parts within them. Where
-conductors are scarce and winding, dead ends and detours then have errors that no level takes down. Cut into
-cubic blocks, the conductors fall into pieces that hang together, and of these a wall parts what it parts. With
-P the indicators of the pieces, z += P (PᵀAP)⁻¹ Pᵀ(r − A z) before and after the cycle takes those errors down;
+conductors are scarce and winding, dead ends and detours then have errors that no level takes down. Cubic
+blocks cut the conductors into pieces that hang together, with a wall between them where there is one. With P
+the indicators of the pieces, z += P (PᵀAP)⁻¹ Pᵀ(r − A z) before and after the cycle takes those errors down.
 PᵀAP is sparse because paths are scarce, and factorized once.
 
 After the deflation of Vuik et al. (1999), J. Comput. Phys. 152, 385, doi:10.1006/jcph.1999.6255, and the
@@ -29,15 +29,15 @@ Floats = npt.NDArray[np.float64]
 
 #: Share of the largest transmissibility from which on a face belongs to a conductor.
 _STRONG = 0.05
-#: Aggregates that a wall parts, of all that hold any conductor: 0.0065 to 0.0077 in an image that took 25 to 33
-#: iterations without the pieces, 0.0013 at most in those that took less than 20,
+#: Aggregates that a wall parts, of all that hold any conductor: 0.0065 to 0.0077 in an image that took 25 to
+#: 33 iterations without the pieces, 0.0013 at most in those that took less than 20,
 _PARTED = 0.004
 #: except for one (0.011) in which 40 % of the voxels conduct: where ways are many, no wall matters.
 _SCARCE = 0.25
-#: Edges of blocks, and the most pieces: the smallest is taken that has no more. Factors grow faster than these.
+#: Edges of blocks, and the most pieces: the smallest edge is taken that has no more. Factors grow faster.
 _BLOCKS = (4, 8, 16, 32)
 _MOST = 200_000
-#: What is added to the diagonal where nothing binds a part of the network to the rest, whose constant is free.
+#: Added to the diagonal (relative) of a part of the network that nothing binds to the rest.
 _FREE = 1e-6
 
 
