@@ -128,12 +128,12 @@ class Pieces:
         own = coo_matrix((values, pairs.T), shape=shape).tocsr()
         own.sum_duplicates()
         links = sum(comm.allgather(own), start=csr_matrix(shape))
-        diagonal, leak = np.concatenate(comm.allgather(diagonal)), np.concatenate(comm.allgather(leak))
+        every = np.concatenate(comm.allgather(np.stack([diagonal, leak])), axis=1)
         parts, part = connected_components(links, directed=False)
-        free = (np.bincount(part, weights=leak, minlength=parts) == 0)[part]
-        lonely = diagonal == 0
-        diagonal = np.where(lonely, 1.0, np.where(free, (1 + _FREE) * diagonal, diagonal))
-        return (diags(diagonal) - links).tocsc()
+        free = (np.bincount(part, weights=every[1], minlength=parts) == 0)[part]
+        # A piece that nothing binds to anything has no load: any number will do.
+        bound = np.where(every[0] > 0, every[0], 1.0)
+        return (diags(np.where(free, (1 + _FREE) * bound, bound)) - links).tocsc()
 
     def correct(self, started: bool) -> Floats:
         """Add the correction to x. Collective.
