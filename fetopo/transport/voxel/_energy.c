@@ -45,10 +45,10 @@ void volumes_energy(const level *L, const double *u, const double *gradient, dou
      net[q]        sum of |net flux out of a voxel - source|
      faces[q, r]   sum over faces of t J J', as `volumes_energy`
      plane[f]      of the first right-hand side: flux through the planes of faces normal to `axis` */
-void volumes_flux(const level *L, const double *u, const double *gradient, const double *source, int32_t axis,
-                  double *mean, double *energy, double *net, double *faces, double *plane) {
+static inline __attribute__((always_inline)) void
+flux_of(const level *L, const int rhs, const double *u, const double *gradient, const double *source, int32_t axis,
+        double *mean, double *energy, double *net, double *faces, double *plane) {
     const int64_t S = size_of(L);
-    const int rhs = L->rhs;
     for (int q = 0; q < 3 * rhs; q++) mean[q] = 0;
     for (int q = 0; q < rhs * rhs; q++) energy[q] = faces[q] = 0;
     for (int q = 0; q < rhs; q++) net[q] = 0;
@@ -69,16 +69,17 @@ void volumes_flux(const level *L, const double *u, const double *gradient, const
                 const double lower = transmissibility(L, a, i - d[0], j - d[1], k - d[2]),
                              upper = transmissibility(L, a, i, j, k);
                 const double share = 1 / (3 * kappa * L->weight[a]);
-                double F[rhs], G[rhs];
+                double F[rhs], G[rhs], J[rhs];
                 for (int q = 0; q < rhs; q++) {
                     const double *g = gradient ? gradient + 3 * q : 0;
                     F[q] = lower ? lower * step_of(L, u + q * S, g, a, at - step) : 0;
-                    G[q] = upper ? upper * step_of(L, u + q * S, g, a, at) : 0;
+                    J[q] = upper ? step_of(L, u + q * S, g, a, at) : 0;
+                    G[q] = upper * J[q];
                     M[a * rhs + q] += 0.5 * (F[q] + G[q]);
                     out[q] += F[q] - G[q];
                     for (int r = 0; r <= q; r++) {
                         C[q * rhs + r] += share * (F[q] * F[r] + 0.5 * (F[q] * G[r] + G[q] * F[r]) + G[q] * G[r]);
-                        if (upper) E[q * rhs + r] += G[q] * G[r] / upper;
+                        E[q * rhs + r] += G[q] * J[r];
                         if (index[a] == 1 && L->low[a]) E[q * rhs + r] += F[q] * F[r] / lower;
                     }
                 }
@@ -98,6 +99,17 @@ void volumes_flux(const level *L, const double *u, const double *gradient, const
             energy[q * rhs + r] = energy[r * rhs + q];
             faces[q * rhs + r] = faces[r * rhs + q];
         }
+}
+
+/* The usual numbers of right-hand sides are known to the compiler. */
+void volumes_flux(const level *L, const double *u, const double *gradient, const double *source, int32_t axis,
+                  double *mean, double *energy, double *net, double *faces, double *plane) {
+    switch (L->rhs) {
+    case 1: flux_of(L, 1, u, gradient, source, axis, mean, energy, net, faces, plane); break;
+    case 2: flux_of(L, 2, u, gradient, source, axis, mean, energy, net, faces, plane); break;
+    case 3: flux_of(L, 3, u, gradient, source, axis, mean, energy, net, faces, plane); break;
+    default: flux_of(L, L->rhs, u, gradient, source, axis, mean, energy, net, faces, plane);
+    }
 }
 
 /* Finite volumes. Derivative of sum_qr weight[q, r] energy[q, r] with respect to every own conductivity, the
