@@ -112,14 +112,11 @@ void volumes_flux(const level *L, const double *u, const double *gradient, const
     }
 }
 
-/* Finite volumes. Derivative of sum_qr weight[q, r] energy[q, r] with respect to every own conductivity, the
-   potentials held: one array, or one per axis. */
-void volumes_derivative(const level *L, const double *u, const double *gradient, const double *weight,
-                        double *derivative) {
+static inline __attribute__((always_inline)) void
+derivative_row(const level *L, const int rhs, int64_t i, int64_t j, const double *u, const double *gradient,
+               const double *weight, double *derivative) {
     const int64_t S = size_of(L), own = L->n[0] * L->n[1] * L->n[2];
-    const int rhs = L->rhs;
-    PARALLEL(L)
-    PLANES(L) ROWS(L) OWN(L) {
+    OWN(L) {
         const int64_t at = place(L, i, j) + k, index[3] = {i, j, k};
         const int64_t mine = ((i - 1) * L->n[1] + j - 1) * L->n[2] + k - 1;
         if (L->parts == 1) derivative[mine] = 0;
@@ -130,7 +127,7 @@ void volumes_derivative(const level *L, const double *u, const double *gradient,
             for (int side = 0; side < 2; side++) {
                 const int fixed = side ? index[a] == L->n[a] && L->high[a] : index[a] == 1 && L->low[a];
                 const double other = kappa_of(L, a, side ? at + step : at - step), both = one + other;
-                const double slope = fixed ? 2 : both > 0 ? 2 * (other / both) * (other / both) : 0;
+                const double share = both > 0 ? other / both : 0, slope = fixed ? 2 : 2 * share * share;
                 if (slope == 0) continue;
                 double square = 0, J[rhs];
                 for (int q = 0; q < rhs; q++)
@@ -144,6 +141,19 @@ void volumes_derivative(const level *L, const double *u, const double *gradient,
             else
                 derivative[a * own + mine] = sum;
         }
+    }
+}
+
+/* Finite volumes. Derivative of sum_qr weight[q, r] energy[q, r] with respect to every own conductivity, the
+   potentials held: one array, or one per axis. */
+void volumes_derivative(const level *L, const double *u, const double *gradient, const double *weight,
+                        double *derivative) {
+    PARALLEL(L)
+    PLANES(L) ROWS(L) switch (L->rhs) {
+    case 1: derivative_row(L, 1, i, j, u, gradient, weight, derivative); break;
+    case 2: derivative_row(L, 2, i, j, u, gradient, weight, derivative); break;
+    case 3: derivative_row(L, 3, i, j, u, gradient, weight, derivative); break;
+    default: derivative_row(L, L->rhs, i, j, u, gradient, weight, derivative);
     }
 }
 

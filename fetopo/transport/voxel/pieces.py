@@ -59,12 +59,20 @@ class Pieces:
         self.any, self.total, self.count, self.offset = False, 0, 0, 0
         self.number: Array = np.zeros(0, dtype=np.int32)
         comm = level.blocks.comm
-        strong = _STRONG * float(comm.allreduce(float(self.lib.largest(self.struct)), op=MPI.MAX))
+        strong = _STRONG * float(comm.allreduce(self._largest(), op=MPI.MAX))
         if strong > 0 and self._useful(strong) and level.array("x")[0].size < 2**31:
             self._find(strong)
 
     def _pointer(self, kind: str, values: Array | None) -> Any:
         return _kernels.pointer(self.ffi, kind, values)
+
+    def _largest(self) -> float:
+        level, kind = self.level, self.level.struct.kind
+        if kind in (level.lib.FACES, level.lib.FINE_FACES):
+            # NumPy's maximum is ten times as fast as a loop that has to ask for each face.
+            name = "face" if kind == level.lib.FACES else "fine_face"
+            return max(float(level.array(f"{name}{axis}").max()) for axis in range(3))
+        return float(self.lib.largest(self.struct))
 
     def _useful(self, strong: float) -> bool:
         counts = np.zeros(3, dtype=np.int64)
