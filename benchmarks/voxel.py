@@ -3,7 +3,7 @@
     python3 benchmarks/voxel.py peers nmc@200 bentheimer@200     beside PoreSpy and TauFactor
     python3 benchmarks/voxel.py volume                           TauFactor's 500³ test volume, three axes
     python3 benchmarks/voxel.py growth                           10⁶ to 10⁸ voxels
-    python3 benchmarks/voxel.py iterations                       sizes, contrasts, images, schemes
+    python3 benchmarks/voxel.py iterations [ketton …]            sizes, contrasts, images, schemes
     python3 benchmarks/voxel.py ranks                            1, 2 and 3 ranks
     python3 benchmarks/voxel.py bandwidth                        bytes moved, beside the STREAM triad
     python3 benchmarks/voxel.py model                            10² to 10⁴ ranks, modelled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -96,3 +97,9 @@ def emit(comm: Any, as_json: bool, values: dict[str, Any], text: Callable[[], st
     if comm.rank == 0:
         sys.stdout.write((json.dumps(plain(values), ensure_ascii=False) if as_json else text()) + "\n")
         sys.stdout.flush()
+
+
+def one_line_each() -> None:
+    """Groups of ranks tell when a design is done; what happens within would not say of which it speaks."""
+    logging.getLogger("fetopo").setLevel(logging.WARNING)
+    logging.getLogger("fetopo.groups").setLevel(logging.INFO)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
-from fetopo.cli._common import InputError, at_root, emit, see_writable
+from fetopo.cli._common import InputError, at_root, emit, one_line_each, see_writable
 
 
 def design_starts(
@@ -28,7 +27,7 @@ def design_starts(
     from fetopo.report_starts import starts_report, starts_values
 
     case, first, images = at_root(comm, lambda: _prepare(path, output, overwrite, resume))
-    _one_line_per_start()
+    one_line_each()
     try:
         result = run_starts(
             case,
@@ -58,9 +57,3 @@ def _prepare(path: Path, output: Path, overwrite: bool, resume: bool) -> tuple[A
             "--overwrite"
         )
     return case, start_from_image(case, path), images_to_start_from(case, path)
-
-
-def _one_line_per_start() -> None:
-    """Each group tells when a start is done; what happens within one would not say of which it speaks."""
-    logging.getLogger("fetopo").setLevel(logging.WARNING)
-    logging.getLogger("fetopo.groups").setLevel(logging.INFO)

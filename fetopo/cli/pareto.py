@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fetopo.cli._common import InputError, Json, at_root, collective, emit, see_writable
+from fetopo.cli._common import InputError, Json, at_root, collective, emit, one_line_each, see_writable
 
 
 def pareto(
@@ -39,6 +39,7 @@ def pareto(
     from fetopo.pareto_run import run_front
 
     comm = MPI.COMM_WORLD
+    one_line_each()
     problem, start = at_root(comm, lambda: _prepare(case, output, points, method, resume, overwrite))
     found = collective(
         lambda: run_front(

@@ -177,7 +177,7 @@ def _on_simplices(
     if axis is not None:
         conventions["potential"] = "at the face"
     best = between(lower, upper)
-    get_logger(__name__, comm).info("solver's imbalance takes %.2g off the lower bound", imbalance)
+    get_logger(__name__, comm).debug("solver's imbalance takes %.2g off the lower bound", imbalance)
     return Enclosure(lower, upper, best, imbalance, gap, cell, conventions)
 
 

@@ -107,7 +107,11 @@ def fitted_cell(
     first = comm.bcast(first)
     made: FitReport = comm.bcast(report)
     log = get_logger(__name__, comm)
-    log.info("%s", made)
+    log.info(
+        "mesh along the interface: volume fraction %.4f, of the structure %.4f",
+        made.meshed_fraction,
+        made.volume_fraction,
+    )
     if not 0.2 < made.level < 0.8:
         log.warning("level %.3f: the phase is finer than the blur and the mesh can show", made.level)
     element = basix.ufl.element("Lagrange", "triangle" if dim == 2 else "tetrahedron", 1, shape=(dim,))
