@@ -10,13 +10,24 @@
 #define ACC float
 #include "_rows.h"
 
-/* Largest transmissibility. */
+/* Largest transmissibility of masks; of elements that between nodes within the best conductor. */
 double largest(const level *L) {
     double most = 0;
-    if (L->kind == MASK) return fmax(L->weight[0], fmax(L->weight[1], L->weight[2]));
-    PLANES(L) ROWS(L) OWN(L) for (int a = 0; a < 3; a++) {
-        const int64_t d[3] = {a == 0, a == 1, a == 2};
-        most = fmax(most, fmax(transmissibility(L, a, i, j, k), transmissibility(L, a, i - d[0], j - d[1], k - d[2])));
+    for (int a = 0; a < 3; a++) {
+        if (L->kind == MASK) {
+            most = fmax(most, L->weight[a]);
+            continue;
+        }
+        const int b = (a + 1) % 3, c = (a + 2) % 3;
+        double kappa = 0;
+        for (int64_t i = 1; i <= L->voxels[0]; i++)
+            for (int64_t j = 1; j <= L->voxels[1]; j++)
+                for (int64_t k = 1; k <= L->voxels[2]; k++) {
+                    const double here = kappa_of(L, a, voxel_at(L, i, j, k));
+                    kappa = here > kappa ? here : kappa;
+                }
+        most = fmax(most, 4 * kappa * L->stiffness[a] * (L->diagonal[b] + L->coupling[b]) *
+                              (L->diagonal[c] + L->coupling[c]));
     }
     return most;
 }
