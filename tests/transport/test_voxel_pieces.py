@@ -53,7 +53,7 @@ def test_parted_aggregates_are_counted(alone, insulated):
     first, counts = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
     module.lib.parted(
         struct,
-        0.05 * module.lib.largest(struct),
+        0.05,
         _kernels.pointer(module.ffi, "int64_t", first),
         _kernels.pointer(module.ffi, "int64_t", counts),
     )

@@ -1,9 +1,6 @@
 /* Smoothing, transfer and the cycle in single precision; conjugate gradients around it. */
 #include "_level.h"
 
-#define CAT_(a, b) a##_##b
-#define CAT(a, b) CAT_(a, b)
-#define ROW(name) CAT(name, SUFFIX)
 #define SUFFIX ff
 #define X float
 #define ACC float

@@ -2,9 +2,6 @@
 #include "_level.h"
 #include "_forest.h"
 
-#define CAT_(a, b) a##_##b
-#define CAT(a, b) CAT_(a, b)
-#define ROW(name) CAT(name, SUFFIX)
 #define SUFFIX ff
 #define X float
 #define ACC float

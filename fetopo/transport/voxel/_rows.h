@@ -1,4 +1,9 @@
 /* A row of the product A x and of the diagonal of A. Included once for each pair of types: entries X, sums ACC. */
+#ifndef ROW
+#define CAT_(a, b) a##_##b
+#define CAT(a, b) CAT_(a, b)
+#define ROW(name) CAT(name, SUFFIX)
+#endif
 
 static inline void ROW(mask)(const level *L, int64_t i, int64_t j, const X *x, ACC *restrict ax, ACC *restrict dg) {
     const int64_t P = plane_size(L), R = row_size(L), n = L->n[2], at = place(L, i, j);

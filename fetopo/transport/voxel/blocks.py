@@ -149,6 +149,14 @@ class Blocks:
                 if source != MPI.PROC_NULL:
                     values[(*front, receive)] = into
 
+    def complete(self, values: Array) -> None:
+        """Fill all ghosts but those beyond faces that are not periodic. Collective."""
+        self.exchange(values)
+        for axis in range(3):
+            if self.wraps(axis):
+                view = np.moveaxis(values, axis + 1, 1)
+                view[:, 0], view[:, -1] = view[:, -2], view[:, 1]
+
     def _neighbours(self, axis: int) -> tuple[int, int]:
         found = []
         for step in (-1, 1):

@@ -170,11 +170,10 @@ class Operator:
         """A voxel array with its ghosts, zero beyond faces that are not periodic."""
         full = self.voxels.padded(1, dtype)
         full[0, 1:-1, 1:-1, 1:-1] = kappa.reshape(self.voxels.own_shape)
-        # The axis that a 2D grid lacks has the same voxel on both sides, for elements.
-        wraps = [self.voxels.wraps(a) or (a < self._flat and self.scheme == "elements") for a in range(3)]
-        self.voxels.exchange(full)
-        for axis, wrap in enumerate(wraps):
-            if wrap:
+        self.voxels.complete(full)
+        if self.scheme == "elements":
+            # The axis that a 2D grid lacks has the same voxel on both sides.
+            for axis in range(self._flat):
                 view = np.moveaxis(full[0], axis, 0)
                 view[0], view[-1] = view[-2], view[1]
         return full
@@ -198,11 +197,7 @@ class Operator:
             struct.kind = level.lib.MASK
             code = level.give("code", "uint8_t", self.voxels.padded(1, np.uint8))
             level.lib.encode(struct, _kernels.pointer(level.ffi, "uint8_t", labels))
-            self.voxels.exchange(code)
-            for axis in range(3):
-                if self.voxels.wraps(axis):
-                    view = np.moveaxis(code[0], axis, 0)
-                    view[0], view[-1] = view[-2], view[1]
+            self.voxels.complete(code)
             return
         level.give("label", "uint8_t", labels)
         struct.kind = level.lib.FACES

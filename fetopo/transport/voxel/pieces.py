@@ -104,11 +104,7 @@ class Pieces:
             return
         self.any, self.offset = True, sum(counts[: comm.rank])
         number[number >= 0] += self.offset
-        level.blocks.exchange(number[None])
-        for axis in range(3):
-            if level.blocks.wraps(axis):
-                view = np.moveaxis(number, axis, 0)
-                view[0], view[-1] = view[-2], view[1]
+        level.blocks.complete(number[None])
         self.number = number
         self.factors = splu(
             self._matrix(),
