@@ -22,6 +22,9 @@ MOST_AROUND, MOST_BELOW = 10, 9
 #: Ratio of largest to smallest beyond which both axes are logarithmic.
 _DECADES = 8.0
 
+#: Distance in pixels below which two points have one label.
+_APART = 12.0
+
 _COLORS = ("#1f4e79", "#b5651d", "#4a7c3a", "#7a3b69")
 _LIGHT = "#f2efe6"
 
@@ -143,19 +146,33 @@ def _draw_plane(
         if len(gone):
             axes.plot(*gone.T, "o", color="#aaaaaa", markersize=5, label="dominated" if i == 0 else None)
         axes.plot(*kept.T, "o", color=color, markersize=6.5, label=front.label, zorder=3, clip_on=False)
-        if len(fronts) == 1:
-            for (x, y), number, out in zip(z.reshape(-1, 2), front.numbers, front.dominated, strict=False):
-                axes.annotate(
-                    str(number), (float(x), float(y)), (-5, -5), textcoords="offset points", fontsize=8,
-                    ha="right", va="top", color="#888888" if out else "black",
-                )  # fmt: skip
     _scale(axes, np.concatenate([f.values[:, [a, b]] for f in fronts]), fronts, pair)
+    if len(fronts) == 1:
+        _number_points(axes, fronts[0].values[:, [a, b]], fronts[0].numbers, fronts[0].dominated)
     axes.set_xlabel(names[a])
     axes.set_ylabel(names[b])
     axes.grid(color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
     if legend:
         axes.legend(loc="lower left", fontsize=9)
+
+
+def _number_points(axes: Any, z: Array, numbers: Sequence[int], dominated: npt.NDArray[np.bool_]) -> None:
+    """Numbers beside points; those that (nearly) coincide in this plane share one label."""
+    seen = axes.transData.transform(z)
+    groups: list[list[int]] = []
+    for n in range(min(len(z), len(numbers))):
+        for group in groups:
+            if np.hypot(*(seen[n] - seen[group[0]])) < _APART:
+                group.append(n)
+                break
+        else:
+            groups.append([n])
+    for group in groups:
+        axes.annotate(
+            ", ".join(str(numbers[n]) for n in group), z[group[0]], (-5, -5), textcoords="offset points",
+            fontsize=8, ha="right", va="top", color="#888888" if dominated[group].all() else "black",
+        )  # fmt: skip
 
 
 def _scale(axes: Any, z: Array, fronts: Sequence[DrawnFront], pair: tuple[int, int]) -> None:

@@ -21,7 +21,10 @@ QUICK = PathOptions(
     LoopOptions(
         stages=tuple(Stage(3.0, b) for b in (1.0, 4.0, 16.0, 64.0)), stage_iterations=15, final_iterations=20
     ),
-    LoopOptions(stages=(Stage(3.0, 8.0), Stage(3.0, 64.0)), stage_iterations=10, final_iterations=15),
+    # From a soft projection on: where it begins sharp, round-off chooses what the few steps reach.
+    LoopOptions(
+        stages=tuple(Stage(3.0, b) for b in (1.0, 4.0, 16.0)), stage_iterations=12, final_iterations=12
+    ),
     CorrectionOptions(rounds=1, iterations=10, tolerance=0.01),
 )
 T = np.array([[0.40, 0.02], [0.02, 0.34]])
@@ -114,10 +117,10 @@ class TestPath:
         path = make_path(comm, (Regularization("tikhonov", 1.0, disc(), "field"),))
         found = [path.at(weight) for weight in (10.0, 0.1)]
         assert path.at(10.0) is found[0]
-        assert found[1].misfit < 0.8 * found[0].misfit
+        assert found[1].misfit < 0.5 * found[0].misfit
         # The second went on from the first.
-        assert found[0].iterations > 30
-        assert found[1].iterations <= 25
+        assert found[0].iterations > 40
+        assert found[1].iterations <= 36
         # What is said of the structure is what it has.
         grid = VoxelGrid(comm, (N, N), 1 / N, periodic=True)
         problem = VoxelCellProblem(grid, rtol=1e-9)
