@@ -160,7 +160,7 @@ class TestTargets:
     def test_summary(self, comm):
         goal = Goal("target", target=turned(0.5, 0.2, 30))
         design = design_cell(
-            cell_of(comm, "voxel", (32, 32)), conductivity=CONTRAST, volume_fraction=0.6, filter_radius=0.15,
+            cell_of(comm, "voxel", (48, 48)), conductivity=CONTRAST, volume_fraction=0.6, filter_radius=0.15,
             goal=goal, refine=1,
         )  # fmt: skip
         assert design.verified < 0.01
