@@ -13,7 +13,7 @@
 # Each rank designs from its own starts.
 #
 #     python3 demos/many_starts.py
-#     mpirun -n 2 python3 demos/many_starts.py --starts 8
+#     mpirun -n 2 python3 demos/many_starts.py --starts 12
 
 import argparse
 from pathlib import Path
@@ -31,8 +31,8 @@ from fetopo.transport.bounds import hashin_shtrikman
 comm = MPI.COMM_WORLD
 
 parser = argparse.ArgumentParser(description="Different structures with one effective conductivity.")
-parser.add_argument("--cells", type=int, default=48, help="voxels along an edge (default 48)")
-parser.add_argument("--starts", type=int, default=7, help="how many first designs (default 7)")
+parser.add_argument("--cells", type=int, default=64, help="voxels along an edge (default 64)")
+parser.add_argument("--starts", type=int, default=8, help="how many first designs (default 8)")
 parser.add_argument("--distinct", type=int, default=4, help="structures that must be found (default 4)")
 parser.add_argument("--conductivity", type=float, default=0.25, help="the target (default 0.25)")
 parser.add_argument("--within", type=float, default=0.01, help="distance that counts as met (default 0.01)")
