@@ -25,6 +25,9 @@ _DECADES = 8.0
 #: Distance in pixels below which two points have one label.
 _APART = 12.0
 
+#: Share of the width of a plane within which labels stand to the right of their points.
+_EDGE = 0.2
+
 _COLORS = ("#1f4e79", "#b5651d", "#4a7c3a", "#7a3b69")
 _LIGHT = "#f2efe6"
 
@@ -169,9 +172,12 @@ def _number_points(axes: Any, z: Array, numbers: Sequence[int], dominated: npt.N
         else:
             groups.append([n])
     for group in groups:
+        # Below and to the left, where no better points are; at the left edge the axis has its numbers there.
+        near_edge = axes.transAxes.inverted().transform(seen[group[0]])[0] < _EDGE
         axes.annotate(
-            ", ".join(str(numbers[n]) for n in group), z[group[0]], (-5, -5), textcoords="offset points",
-            fontsize=8, ha="right", va="top", color="#888888" if dominated[group].all() else "black",
+            ", ".join(str(numbers[n]) for n in group), z[group[0]], (7, 3) if near_edge else (-5, -5),
+            textcoords="offset points", fontsize=8, ha="left" if near_edge else "right",
+            va="bottom" if near_edge else "top", color="#888888" if dominated[group].all() else "black",
         )  # fmt: skip
 
 
@@ -188,7 +194,7 @@ def _scale(axes: Any, z: Array, fronts: Sequence[DrawnFront], pair: tuple[int, i
         plain_ticks(axes.xaxis)
         plain_ticks(axes.yaxis)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_minor_formatter(lambda v, position: f"{v:g}" if f"{v:e}"[0] in "235" else "")
+            axis.set_minor_formatter(lambda v, position: f"{v:g}" if f"{v:e}"[0] in "25" else "")
         axes.tick_params(which="both", labelsize=9)
     else:
         axes.set_xlim(0, high[0] * 1.06)
