@@ -167,7 +167,8 @@ if comm.rank == 0:
         reach = np.array([[r["distance_min"], r["distance_max"]] for r in rows]).T
         axes.errorbar(x, middle, np.abs(reach - middle), fmt="o-", capsize=3, label=recipe)
     axes.set(xlabel="noise on the target (%)", ylabel="distance between structures (1: unrelated)")
-    axes.set_ylim(0, 0.8)
+    # Room for the legend above all bars.
+    axes.set_ylim(0, 1.4 * axes.get_ylim()[1])
     axes.legend(loc="upper center", ncols=2, fontsize=8)
     left.suptitle("Stability: noise in, structure out")
     first, last = study.recipes[0], study.recipes[-1]

@@ -25,8 +25,8 @@ _DECADES = 8.0
 #: Distance in pixels below which two points have one label.
 _APART = 12.0
 
-#: Share of the width of a plane within which labels stand to the right of their points.
-_EDGE = 0.2
+#: Share of a plane, from its left and lower edge, within which labels stand above and to the right of points.
+_EDGE = 0.1
 
 _COLORS = ("#1f4e79", "#b5651d", "#4a7c3a", "#7a3b69")
 _LIGHT = "#f2efe6"
@@ -172,10 +172,10 @@ def _number_points(axes: Any, z: Array, numbers: Sequence[int], dominated: npt.N
         else:
             groups.append([n])
     for group in groups:
-        # Below and to the left, where no better points are; at the left edge the axis has its numbers there.
-        near_edge = axes.transAxes.inverted().transform(seen[group[0]])[0] < _EDGE
+        # Below and to the left, where no better points are; near these edges stand the numbers of the axes.
+        near_edge = (axes.transAxes.inverted().transform(seen[group[0]]) < _EDGE).any()
         axes.annotate(
-            ", ".join(str(numbers[n]) for n in group), z[group[0]], (7, 3) if near_edge else (-5, -5),
+            ", ".join(str(numbers[n]) for n in group), z[group[0]], (4, 3) if near_edge else (-5, -5),
             textcoords="offset points", fontsize=8, ha="left" if near_edge else "right",
             va="bottom" if near_edge else "top", color="#888888" if dominated[group].all() else "black",
         )  # fmt: skip

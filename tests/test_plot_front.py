@@ -22,10 +22,12 @@ def test_points_that_coincide_share_a_label():
     first, second, _ = _draw_three([front], ["a", "b", "c"]).axes[:3]
     assert set(labels(first)) == {"0", "2, 5", "7"}
     assert set(labels(second)) == {"0", "2", "5", "7"}
-    # A dominated point is grey; at the left edge its number stands inside.
+    # A dominated point is grey; at the left and at the lower edge numbers stand inside.
     assert labels(first)["7"].get_color() != labels(first)["0"].get_color()
     assert labels(first)["7"].get_ha() == "left"
-    assert labels(first)["0"].get_ha() == "right"
+    assert labels(first)["0"].get_va() == "bottom"
+    assert labels(first)["2, 5"].get_ha() == "right"
+    assert labels(first)["2, 5"].get_va() == "top"
 
 
 def test_several_fronts_have_no_numbers():

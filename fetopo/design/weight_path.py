@@ -25,10 +25,10 @@ Array = npt.NDArray[np.float64]
 _FIRST = LoopOptions(
     stages=tuple(Stage(3.0, 2.0**k) for k in range(7)), stage_iterations=15, final_iterations=25
 )
-# From a soft projection again: where it begins sharp, the design before is nearly frozen, the misfit depends
-# on round-off, and the discrepancy principle takes smaller weights than it needs.
+# From a soft projection again, sharpened by factors of four at most: where it begins sharp, or sharpens in
+# two steps, the design before is nearly frozen or torn, and round-off decides which misfit a weight has.
 _NEXT = LoopOptions(
-    stages=tuple(Stage(3.0, 8.0**k) for k in range(3)), stage_iterations=15, final_iterations=20
+    stages=tuple(Stage(3.0, b) for b in (2.0, 8.0, 32.0, 64.0)), stage_iterations=12, final_iterations=25
 )
 
 

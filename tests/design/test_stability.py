@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fetopo.design.initial import cell_positions, from_field, random_field
-from fetopo.design.problem import LoopOptions, Stage
+from fetopo.design.problem import DesignProblem, LoopOptions, Stage
 from fetopo.design.regularization import Regularization
 from fetopo.design.stability import Recipe, StudyOptions, choose, noisy_targets, stability_study
 from fetopo.design.target import CorrectionOptions
@@ -113,12 +113,29 @@ class TestChoice:
 
 
 class TestPath:
-    def test_a_smaller_weight_meets_the_target_better(self, comm):
+    def test_a_smaller_weight_meets_the_target_better(self, comm, monkeypatch):
+        begun, ended = [], []
+
+        class Seen(DesignProblem):
+            def run(self, m, *args, **more):
+                begun.append(np.array(m))
+                result = super().run(m, *args, **more)
+                ended.append(np.array(result.m))
+                return result
+
+        monkeypatch.setattr("fetopo.design.weight_path.DesignProblem", Seen)
         path = make_path(comm, (Regularization("tikhonov", 1.0, disc(), "field"),))
         found = [path.at(weight) for weight in (10.0, 0.1)]
         assert path.at(10.0) is found[0]
         assert found[1].misfit < 0.5 * found[0].misfit
+        # Not for the further steps alone: with as many, a large weight stays nearer to the prior.
+        other = make_path(comm, (Regularization("tikhonov", 1.0, disc(), "field"),))
+        heavier = [other.at(weight) for weight in (10.0, 9.0)][1]
+        assert found[1].misfit < heavier.misfit
+        assert found[1].penalty > 2 * heavier.penalty
         # The second went on from the first.
+        assert np.array_equal(begun[0], path.start)
+        assert np.array_equal(begun[1], ended[0])
         assert found[0].iterations > 40
         assert found[1].iterations <= 36
         # What is said of the structure is what it has.
